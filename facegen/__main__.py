@@ -1,0 +1,226 @@
+"""The command line: train and generate without Jupyter."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from facegen.recipes import RECIPES
+
+PROGRAM = 'python -m facegen'
+DEFAULT_RECIPES = {'mnist': 'digits', 'celeba': 'faces'}
+SAMPLE_SIZES = {'mnist': 5000, 'celeba': 999}  # pictures that the notebook's epochs go over
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message):
+        """Print the message and where to find help; exit with status 2."""
+        self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+
+
+def whole_number(lowest):
+    """Return an argparse type: a whole number of at least `lowest`."""
+
+    def parse(text):
+        number = int(text)
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f'{number} is too few; expected at least {lowest}')
+        return number
+
+    parse.__name__ = 'whole number'  # argparse puts it into its message
+    return parse
+
+
+def parser():
+    """Return the parser of all verbs."""
+    main = Parser(
+        prog=PROGRAM, description='Train a face-generation GAN, and draw pictures with it.'
+    )
+    verbs = main.add_subparsers(dest='verb', required=True, metavar='VERB', parser_class=Parser)
+    formats = {'formatter_class': argparse.ArgumentDefaultsHelpFormatter}
+
+    verb = verbs.add_parser('train', help='train a GAN and leave a run folder', **formats)
+    verb.set_defaults(run=train)
+    verb.add_argument(
+        '--dataset',
+        required=True,
+        default=argparse.SUPPRESS,
+        help='mnist, celeba, or a folder of JPEG or PNG pictures',
+    )
+    verb.add_argument('--data-dir', type=Path, default='data', help='folder of the data sets')
+    verb.add_argument(
+        '--data',
+        choices=['auto', 'sample', 'full'],
+        default='auto',
+        help='auto: the full set if it is there, else the sample; full downloads what is missing',
+    )
+    verb.add_argument(
+        '--epochs',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='passes over the pictures (default: as many as show the networks about as many '
+        'pictures as the notebook does)',
+    )
+    verb.add_argument('--batch-size', type=whole_number(1), default=64, help='pictures in a step')
+    verb.add_argument(
+        '--image-size', type=whole_number(4), default=28, help='side in pixels, a multiple of 4'
+    )
+    verb.add_argument(
+        '--recipe',
+        choices=sorted(RECIPES),
+        default=argparse.SUPPRESS,
+        help='settings of facegen/recipes.py (default: digits for mnist, faces otherwise)',
+    )
+    verb.add_argument(
+        '--updates',
+        choices=['together', 'in-turn'],
+        default=argparse.SUPPRESS,
+        help='how the two networks are updated (default: as the recipe says)',
+    )
+    verb.add_argument('--seed', type=whole_number(0), default=0, help='of all randomness')
+    verb.add_argument(
+        '--max-steps',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='end after this many steps (default: when the epochs are over)',
+    )
+    verb.add_argument(
+        '--minutes',
+        type=float,
+        default=argparse.SUPPRESS,
+        help='end after this many minutes of training (default: when the epochs are over)',
+    )
+    verb.add_argument(
+        '--run-dir',
+        type=Path,
+        default=argparse.SUPPRESS,
+        help='folder to make; a number is added if it exists (default: runs/NAME_OF_DATASET)',
+    )
+
+    verb = verbs.add_parser('generate', help='draw pictures with a trained generator', **formats)
+    verb.set_defaults(run=generate)
+    verb.add_argument('run_dir', metavar='RUN', type=Path, help='the run folder of a training')
+    verb.add_argument('--count', type=whole_number(1), default=25, help='number of pictures')
+    verb.add_argument('--seed', type=whole_number(0), default=0, help='of the latents')
+    verb.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        help='FILE.npy: all pictures, uint8 [count, height, width, channels]; FILE.png: a square grid',
+    )
+    return main
+
+
+def train(arguments):
+    """Train as the notebook does; print the run folder."""
+    options = vars(arguments)
+    folder = arguments.dataset not in DEFAULT_RECIPES
+    if folder and not Path(arguments.dataset).is_dir():
+        raise ValueError(
+            f'--dataset {arguments.dataset} is neither mnist nor celeba nor a folder of pictures'
+        )
+    if options.get('minutes', 1) <= 0:
+        raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
+    recipe = RECIPES[options.get('recipe', DEFAULT_RECIPES.get(arguments.dataset, 'faces'))]
+    recipe = replace(recipe, image_size=arguments.image_size)
+    if 'updates' in options:
+        recipe = replace(recipe, updates=arguments.updates)
+
+    import helper
+    from facegen import notebook, session
+
+    if folder:
+        name, files = 'folder', arguments.dataset
+    else:
+        name = arguments.dataset
+        files = helper.download_extract(name, arguments.data_dir, data=arguments.data)
+    dataset = helper.Dataset(
+        name, files, width=recipe.image_size, height=recipe.image_size, seed=arguments.seed
+    )
+    print(f'{dataset.shape[0]:,} pictures; training on {session.device()}')
+    knobs = notebook.parameters()
+    run_dir = notebook.definitions().train(
+        options.get('epochs') or default_epochs(name, dataset.shape[0], knobs),
+        arguments.batch_size,
+        knobs['z_dim'],
+        knobs['learning_rate'],
+        knobs['beta1'],
+        dataset.get_batches,
+        dataset.shape,
+        dataset.image_mode,
+        recipe=recipe,
+        seed=arguments.seed,
+        print_every=knobs['print_every'],
+        show_every=knobs['show_every'],
+        show_n_images=knobs['show_n_images'],
+        run_dir=options.get('run_dir', Path(knobs['runs_dir'], Path(arguments.dataset).name)),
+        max_steps=options.get('max_steps'),
+        minutes=options.get('minutes'),
+    )
+    print(f'run folder: {run_dir}')
+
+
+def default_epochs(name, count, knobs):
+    """Return the epochs over `count` pictures that show as many as the notebook's over its sample."""
+    sample = name if name in SAMPLE_SIZES else 'celeba'
+    return max(1, round(knobs[f'{sample}_epochs'] * SAMPLE_SIZES[sample] / count))
+
+
+def generate(arguments):
+    """Write pictures of a trained generator to a file, which appears only when it is complete."""
+    import numpy as np
+
+    import helper
+    from facegen.run import RunFolder
+
+    if arguments.out.suffix not in ('.npy', '.png'):
+        raise ValueError(f'--out {arguments.out} ends in neither .npy nor .png')
+    if not arguments.out.parent.is_dir():
+        raise ValueError(f'--out {arguments.out}: there is no folder {arguments.out.parent}')
+    run = RunFolder(arguments.run_dir)
+    run.checkpoint()  # a wrong folder is told before TensorFlow takes seconds to start
+
+    from facegen.sampling import generate
+
+    images = generate(run, arguments.count, arguments.seed)
+    partial = arguments.out.with_name(f'.{arguments.out.name}.partial')
+    try:
+        with partial.open('wb') as file:
+            if arguments.out.suffix == '.npy':
+                np.save(file, images, allow_pickle=False)
+                written = len(images)
+            else:
+                grid = helper.images_square_grid(
+                    images, run.config()['data_image_mode'], value_range=(0, 255)
+                )
+                grid.save(file, 'PNG')
+                written = (grid.width // images.shape[2]) ** 2
+        partial.replace(arguments.out)
+    finally:
+        partial.unlink(missing_ok=True)
+    left_out = len(images) - written
+    print(
+        f'{arguments.out}: {written} pictures'
+        + (f'; {left_out} more do not fill a square' if left_out else '')
+    )
+
+
+def main(arguments=None):
+    """Run the command line; return the exit status, 2 after bad input."""
+    arguments = parser().parse_args(arguments)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f'{PROGRAM} {arguments.verb}: interrupted', file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The notebook as a library: its definitions for scripts, its execution for tests."""
+
+import ast
+import json
+from pathlib import Path
+from types import ModuleType
+
+NOTEBOOK = Path(__file__).parent.parent / 'face_generation.ipynb'
+DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+
+
+def code_cells(path):
+    """Return [(cell number from 1, source)] of the notebook's code cells, magics commented out.
+
+    Raises FileNotFoundError if there is no notebook, ValueError if the file is not one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is no notebook; expected face_generation.ipynb')
+    try:
+        cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} is not a notebook of format 4 ({error!r})') from error
+    return [
+        (number, ''.join('#' + line if line.startswith(('%', '!')) else line for line in lines))
+        for number, cell in enumerate(cells, 1)
+        if cell['cell_type'] == 'code'
+        for lines in [''.join(cell['source']).splitlines(keepends=True)]
+    ]
+
+
+def definitions(path=NOTEBOOK):
+    """Return the notebook's imports, functions and classes as a module; run nothing else.
+
+    TF1 mode is set. The functions find each other through the module, so that replacing
+    `module.discriminator` changes what `module.model_loss` calls.
+    """
+    from facegen import session
+
+    session.use_tf1()
+    path = Path(path)
+    module = ModuleType(path.stem)
+    for number, source in code_cells(path):
+        where = f'{path.name}:cell {number}'
+        tree = ast.parse(source, where)
+        tree.body = [node for node in tree.body if isinstance(node, DEFINITIONS)]
+        exec(compile(tree, where, 'exec'), module.__dict__)
+    return module
+
+
+def parameters(path=NOTEBOOK):
+    """Return {name: value} of the notebook's parameter cell, which holds literals only."""
+    source = next(source for _, source in code_cells(path) if source.startswith('# parameters'))
+    return {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(source, 'parameters').body
+    }
+
+
+def execute(path=NOTEBOOK, out=None, **overrides):
+    """Run the notebook in a kernel of its own, in its own folder; save it to `out` (default: itself).
+
+    `overrides` are injected behind the parameter cell. Execution times and the Python version are
+    not recorded, so that a second run differs only where results do. A failing cell raises
+    nbclient's CellExecutionError, after what ran was saved.
+
+    Raises ValueError for an override that is no parameter.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    known = parameters(path)
+    if unknown := sorted(set(overrides) - set(known)):
+        raise ValueError(f'no parameter {unknown}; the notebook has {sorted(known)}')
+    book = nbformat.read(path, as_version=4)
+    if overrides:
+        at = next(i for i, cell in enumerate(book.cells) if cell.source.startswith('# parameters'))
+        injected = '\n'.join(f'{name} = {value!r}' for name, value in overrides.items())
+        book.cells.insert(at + 1, nbformat.v4.new_code_cell(injected, id='injected-parameters'))
+    client = NotebookClient(
+        book, record_timing=False, resources={'metadata': {'path': str(Path(path).parent)}}
+    )
+    try:
+        client.execute()
+    finally:
+        book.metadata.pop('language_info', None)
+        nbformat.write(book, path if out is None else out)
+    return book

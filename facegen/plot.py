@@ -1,0 +1,120 @@
+"""Figures of a run, each a Pillow image: a notebook shows it, a script saves it."""
+
+import io
+import math
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageDraw, ImageFont
+
+COLORS = {'d_loss': '#0072b2', 'g_loss': '#d55e00'}  # told apart by colour-blind readers too
+CAPTION_HEIGHT = 22  # pixels
+
+
+def show(image):
+    """Display a Pillow image under the running notebook cell; without a notebook, do nothing."""
+    ipython = sys.modules.get('IPython')
+    if ipython and getattr(ipython.get_ipython(), 'kernel', None):
+        from IPython.display import display
+
+        display(image)
+
+
+def enlarge(image, factor=3):
+    """Return the picture `factor` times as large, every pixel a sharp square."""
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def loss_curves(run, *, window=25):
+    """Draw both losses of a run over its steps, with where they rest if D can tell nothing.
+
+    At that equilibrium D answers 1/2 to everything: d_loss = 2 log 2 and g_loss = log 2, whatever
+    the smoothing. Thick lines are means over `window` steps, thin ones the steps themselves.
+    """
+    history = run.history()
+    steps = [line['step'] for line in history]
+    figure = Figure(figsize=(8, 3), dpi=100, layout='constrained')
+    axes = figure.add_subplot(xlabel='step', ylabel='loss')
+    for name, player, rest, text in (
+        ('d_loss', 'discriminator', 2 * math.log(2), '2 log 2'),
+        ('g_loss', 'generator', math.log(2), 'log 2'),
+    ):
+        values = [line[name] for line in history]
+        color = COLORS[name]
+        axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.5)
+        axes.plot(*moving_mean(steps, values, window), color=color, label=player)
+        axes.axhline(rest, color=color, linestyle='--', linewidth=1)
+        axes.annotate(text, (1.01, rest), xycoords=('axes fraction', 'data'), va='center')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(bottom=0)
+    axes.legend(loc='upper left', ncols=2, frameon=False)
+    return rendered(figure)
+
+
+def moving_mean(steps, values, window):
+    """Return the steps and means of the last up to `window` values before each, itself included."""
+    window = min(window, len(values))
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    means = [(sums[i] - sums[i - window]) / window for i in range(window, len(sums))]
+    return steps[window - 1 :], means
+
+
+def rendered(figure):
+    """Return a matplotlib figure as a Pillow image of few colours, a third of the bytes."""
+    file = io.BytesIO()
+    figure.savefig(file, format='png')
+    return Image.open(file).convert('RGB').quantize(128)
+
+
+def before_after(run):
+    """Put the first and the last grid of a run side by side: the same latents, before and after."""
+    samples = run.samples()
+    return side_by_side([samples[0], samples[-1]], factor=2)
+
+
+def timeline(run, *, count=6):
+    """Put up to `count` grids of a run, evenly spread over its steps, in one row."""
+    samples = run.samples()
+    count = min(count, len(samples))
+    last = len(samples) - 1
+    picked = sorted({round(i * last / max(count - 1, 1)) for i in range(count)})
+    return side_by_side([samples[i] for i in picked], factor=1)
+
+
+def side_by_side(samples, *, factor, gap=6):
+    """Put grids [(step, file)] in one row, each under its step."""
+    grids = [(step, enlarge(Image.open(file), factor)) for step, file in samples]
+    width, height = grids[0][1].size
+    row = Image.new(
+        grids[0][1].mode,
+        (len(grids) * (width + gap) - gap, height + CAPTION_HEIGHT),
+        'white',
+    )
+    draw = ImageDraw.Draw(row)
+    font = ImageFont.load_default(14)
+    for i, (step, grid) in enumerate(grids):
+        left = i * (width + gap)
+        draw.text((left, 2), f'step {step:,}', fill='black', font=font)
+        row.paste(grid, (left, CAPTION_HEIGHT))
+    return row
+
+
+def save_film(run, file, *, milliseconds=400):
+    """Save all grids of a run, in order, as one animated GIF that stays on the last for longer."""
+    frames = [enlarge(Image.open(path), 2) for _, path in run.samples()]
+    durations = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
+    frames[0].save(file, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+def save_figures(run, folder, name):
+    """Save the last grid, loss curves and film of a run as `folder/name_samples.png` and so on."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _, last = run.samples()[-1]
+    enlarge(Image.open(last)).save(folder / f'{name}_samples.png')
+    loss_curves(run).save(folder / f'{name}_losses.png')
+    save_film(run, folder / f'{name}_training.gif')

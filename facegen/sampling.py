@@ -1,0 +1,50 @@
+"""Latents, and the pictures that a generator makes of them."""
+
+import numpy as np
+
+from facegen import averaging, notebook, session
+from facegen.recipes import Recipe
+from facegen.session import tf
+
+
+def latents(seed, count, z_dim):
+    """Return float32 latents [count, z_dim], uniform in [-1, 1].
+
+    The first rows of a longer request are the rows of a shorter one. `seed` is an integer of 0 or
+    more, or a sequence of them.
+    """
+    return np.random.default_rng(seed).uniform(-1, 1, [count, z_dim]).astype(np.float32)
+
+
+def to_uint8(images):
+    """Return images of the range [-1, 1] as uint8, -1 as 0 and 1 as 255."""
+    return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def generate(run, count, seed, *, batch_size=100):
+    """Return `count` pictures of a trained generator, uint8 [count, height, width, channels].
+
+    They are its raw output, in float32 arithmetic, for the latents `latents(seed, count, z_dim)`,
+    drawn with its averaged weights where the recipe averages.
+
+    Raises what `RunFolder.config` and `RunFolder.checkpoint` raise for a folder without them.
+    """
+    config = run.config()
+    recipe = Recipe(**config['recipe'])
+    z_dim, channels = config['z_dim'], config['data_shape'][-1]
+    generator = notebook.definitions().generator
+    with tf.Graph().as_default():
+        input_z = tf.placeholder(tf.float32, [None, z_dim])
+        generator(input_z, channels, recipe=recipe)
+        samples = generator(input_z, channels, is_train=False, recipe=recipe)
+        saver = tf.train.Saver(averaging.variables_to_restore('generator', recipe))
+        tf.get_default_graph().finalize()
+        with tf.Session(config=session.config(mixed_precision=False)) as sess:
+            saver.restore(sess, run.checkpoint())
+            z = latents(seed, count, z_dim)
+            return np.concatenate(
+                [
+                    to_uint8(sess.run(samples, {input_z: z[start : start + batch_size]}))
+                    for start in range(0, count, batch_size)
+                ]
+            )

@@ -1,0 +1,105 @@
+"""How this project runs TensorFlow: quiet start, TF1 mode, device, memory and precision."""
+
+import logging
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+START_UP_LINES = (
+    b'All log messages before absl::InitializeLog()',
+    b'oneDNN custom operations are on',
+    b'Could not find cuda drivers',
+    b'failed call to cuInit',
+)
+
+
+@contextmanager
+def without_start_up_lines():
+    """Hold back stderr, then let through all but the lines that every start of TensorFlow writes.
+
+    They come from C++ before TF_CPP_MIN_LOG_LEVEL is read, so only the file descriptor sees them.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held_back.seek(0)
+            for line in held_back:
+                if not any(known in line for known in START_UP_LINES):
+                    os.write(2, line)
+
+
+with without_start_up_lines():
+    import tensorflow.compat.v1 as tf
+    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+
+    GPUS = tf.config.list_physical_devices('GPU')
+
+
+def use_tf1():
+    """Switch the process to graph mode with resource variables; calling it again changes nothing.
+
+    Reference variables, the default of `disable_v2_behavior`, make the result of one
+    `run([d_train, g_train])` depend on thread timing; resource variables do not.
+    """
+    warnings.filterwarnings('ignore', r'`tf\.layers\.\w+` is deprecated', UserWarning)
+    logger = tf.get_logger()
+    logger.setLevel(logging.ERROR)  # both switches, and tf-keras, announce what TF1 has deprecated
+    tf.disable_v2_behavior()
+    tf.enable_resource_variables()
+
+
+def cpu_count():
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def has_bfloat16():
+    """Tell whether the CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); Linux says so."""
+    cpu = Path('/proc/cpuinfo')
+    return cpu.exists() and not {'avx512_bf16', 'amx_bf16'}.isdisjoint(cpu.read_text().split())
+
+
+def device():
+    """Return what trainings run on, in words."""
+    if GPUS:
+        return f'{len(GPUS)} GPU' + 's' * (len(GPUS) > 1)
+    precision = 'bfloat16 convolutions' if has_bfloat16() else 'float32'
+    return f'CPU ({cpu_count()} cores, {precision})'
+
+
+def versions():
+    """Return the versions and the device that a result depends on, by name."""
+    return {
+        'tensorflow': tf.__version__,
+        'python': platform.python_version(),
+        'device': device(),
+    }
+
+
+def config(*, mixed_precision=True):
+    """Return the configuration of a session.
+
+    A GPU gives memory as it is asked for, not all of it at once. `mixed_precision` lets
+    TensorFlow's graph rewrite run convolutions and matrix products in bfloat16 where the CPU has it.
+    """
+    proto = tf.ConfigProto(allow_soft_placement=True)
+    proto.gpu_options.allow_growth = True
+    rewrites = proto.graph_options.rewrite_options
+    # The remapper fails, loudly and without effect, on a leaky ReLU behind a bias and its gradient.
+    rewrites.remapping = RewriterConfig.OFF
+    if mixed_precision and not GPUS and has_bfloat16():
+        rewrites.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
+    return proto

@@ -1,0 +1,47 @@
+"""Fixtures shared by all tests; importing facegen first prepares TensorFlow for tf.layers."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import facegen  # noqa: E402, F401
+
+
+@pytest.fixture
+def notebook():
+    """The notebook's functions, whose networks a test may replace."""
+    from facegen import notebook
+
+    return notebook.definitions()
+
+
+@pytest.fixture
+def digit_batches():
+    """A classic get_batches over 64 synthetic digits, with its data_shape and mode."""
+    import numpy as np
+
+    rows, columns = np.mgrid[:28, :28]
+    centers = np.random.default_rng(0).uniform(8, 20, [64, 2])
+    distance = np.hypot(rows - centers[:, 0, None, None], columns - centers[:, 1, None, None])
+    images = np.clip(1 - np.abs(distance - 6) / 2, 0, 1).astype(np.float32)[..., None] - 0.5
+
+    def get_batches(batch_size):
+        for start in range(0, len(images) - batch_size + 1, batch_size):
+            yield images[start : start + batch_size]
+
+    return get_batches, images.shape, 'L'
+
+
+@pytest.fixture(scope='session')
+def sample_data(tmp_path_factory):
+    """A data folder with both samples, the faces fetched as a user fetches them."""
+    import helper
+
+    folder = tmp_path_factory.mktemp('data')
+    for name in 'mnist', 'celeba':
+        helper.download_extract(name, folder, data='sample')
+    return folder

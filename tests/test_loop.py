@@ -1,0 +1,103 @@
+"""Arguments, batches and flips of the training loop."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from facegen.loop import check_arguments, flip_half, training_batches
+from facegen.recipes import CLASSIC
+
+GOOD = {
+    'epoch_count': 1,
+    'batch_size': 64,
+    'z_dim': 100,
+    'learning_rate': 3e-4,
+    'beta1': 0.5,
+    'data_shape': (64, 28, 28, 1),
+    'data_image_mode': 'L',
+    'recipe': CLASSIC,
+    'print_every': 1,
+    'show_every': 1,
+    'show_n_images': 25,
+    'run_dir': 'a',
+    'max_steps': None,
+    'minutes': None,
+}
+
+
+def test_good_arguments():
+    check_arguments(**GOOD)
+    check_arguments(**GOOD | {'batch_size': np.int64(1), 'max_steps': 1, 'minutes': 0.5})
+    check_arguments(**GOOD | {'data_shape': (64, 28, 28, 3), 'data_image_mode': 'RGB'})
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        ({'epoch_count': 0}, 'epoch_count is 0; expected a whole number of at least 1'),
+        ({'batch_size': 0}, 'batch_size is 0'),
+        ({'batch_size': 6.5}, 'batch_size is 6.5'),
+        ({'batch_size': '64'}, "batch_size is '64'"),
+        ({'batch_size': 65}, 'only 64 pictures'),
+        ({'z_dim': -1}, 'z_dim is -1'),
+        ({'print_every': 0}, 'print_every is 0'),
+        ({'show_every': 0}, 'show_every is 0'),
+        ({'show_n_images': 0}, 'show_n_images is 0'),
+        ({'max_steps': 0}, 'max_steps is 0'),
+        ({'minutes': 0}, 'minutes is 0'),
+        ({'learning_rate': 0}, 'learning_rate is 0'),
+        ({'learning_rate': float('nan')}, 'learning_rate is nan'),
+        ({'beta1': 1}, 'beta1 is 1'),
+        ({'data_shape': (28, 28, 1)}, r'expected \(count, height, width, channels\)'),
+        ({'data_shape': (64, 28, 28, 3)}, "mode 'L' have 1 channel"),
+        ({'data_shape': (64, 32, 32, 1)}, '32x32, but the recipe draws 28x28'),
+        ({'data_image_mode': 'CMYK'}, "expected 'L' or 'RGB'"),
+    ],
+)
+def test_bad_arguments(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        check_arguments(**GOOD | wrong)
+
+
+def classic(batch_size):
+    """A get_batches of the exercise: one positional argument, a new pass at every call."""
+    yield from (np.full([batch_size, 1], i) for i in range(3))
+
+
+def test_a_classic_get_batches_is_called_for_every_epoch():
+    seen = [(epoch, step, images[0, 0]) for epoch, step, images in training_batches(classic, 2, 2)]
+    assert seen == [(1, 1, 0), (1, 2, 1), (1, 3, 2), (2, 4, 0), (2, 5, 1), (2, 6, 2)]
+
+
+def test_get_batches_is_told_the_epoch():
+    def get_batches(batch_size, *, epoch=None):
+        yield epoch
+
+    assert list(training_batches(get_batches, 1, 3)) == [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
+
+
+def test_max_steps_ends_within_an_epoch():
+    assert [step for _, step, _ in training_batches(classic, 2, 2, max_steps=4)] == [1, 2, 3, 4]
+
+
+def test_minutes_end_by_the_clock():
+    ticks = itertools.count(step=30)  # seconds from one look at the clock to the next
+    steps = training_batches(classic, 2, 99, minutes=2, clock=lambda: next(ticks))
+    assert [step for _, step, _ in steps] == [1, 2, 3, 4]
+
+
+def test_no_batches():
+    with pytest.raises(ValueError, match='gave no batch in epoch 1'):
+        list(training_batches(lambda batch_size: iter(()), 64, 1))
+
+
+def test_flip_half():
+    images = np.arange(1000 * 2 * 3 * 1).reshape(1000, 2, 3, 1)
+    flipped = flip_half(images, seed=[1, 2])
+    mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    same = (flipped == images).all(axis=(1, 2, 3))
+    assert (mirrored ^ same).all()
+    assert 400 < mirrored.sum() < 600
+    np.testing.assert_array_equal(flipped, flip_half(images, seed=[1, 2]))
+    assert (flipped != flip_half(images, seed=[1, 3])).any()

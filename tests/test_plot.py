@@ -1,0 +1,75 @@
+"""Figures of a run: sizes, contents, files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facegen import plot
+from facegen.run import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunFolder.create(tmp_path / 'run', {})
+    for step in range(1, 101):
+        run.log(step=step, d_loss=1 + 1 / step, g_loss=0.7)
+    for step in range(0, 101, 10):
+        run.add_samples(step, Image.new('L', (10, 10), step))
+    return run
+
+
+def test_moving_mean():
+    assert plot.moving_mean([1, 2, 3, 4], [2.0, 4.0, 6.0, 8.0], 2) == ([2, 3, 4], [3.0, 5.0, 7.0])
+    assert plot.moving_mean([1], [2.0], 25) == ([1], [2.0])
+
+
+def test_loss_curves_show_both_losses_and_are_small(run, tmp_path):
+    image = plot.loss_curves(run)
+    assert image.size == (800, 300)
+    image.save(tmp_path / 'losses.png')
+    assert (tmp_path / 'losses.png').stat().st_size < 150_000
+    colors = {tuple(color) for color in np.asarray(image.convert('RGB')).reshape(-1, 3)}
+    for color in plot.COLORS.values():
+        wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        assert min(np.abs(np.subtract(c, wanted)).max() for c in colors) < 12
+
+
+def test_loss_curves_of_one_step(tmp_path):
+    run = RunFolder.create(tmp_path / 'run', {})
+    run.log(step=1, d_loss=1.0, g_loss=1.0)
+    assert plot.loss_curves(run).size == (800, 300)
+
+
+def shades(row, count):
+    """Return the grey of each grid in a row, below its caption."""
+    pitch = (row.width + 6) // count  # each grid and the gap behind it
+    return [row.getpixel((i * pitch + 3, row.height - 2)) for i in range(count)]
+
+
+def test_timeline_is_spread_evenly(run):
+    assert shades(plot.timeline(run), 6) == [0, 20, 40, 60, 80, 100]
+    assert shades(plot.timeline(run, count=3), 3) == [0, 50, 100]
+
+
+def test_before_after(run):
+    assert shades(plot.before_after(run), 2) == [0, 100]
+
+
+def test_figures_of_a_run_with_one_grid(tmp_path):
+    run = RunFolder.create(tmp_path / 'run', {})
+    run.add_samples(0, Image.new('RGB', (10, 10)))
+    assert plot.timeline(run).width == 10
+    assert plot.before_after(run).mode == 'RGB'
+
+
+def test_save_figures(run, tmp_path):
+    plot.save_figures(run, tmp_path / 'images', 'mnist')
+    names = ['mnist_losses.png', 'mnist_samples.png', 'mnist_training.gif']
+    assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == names
+    assert Image.open(tmp_path / 'images' / 'mnist_samples.png').size == (30, 30)
+    assert Image.open(tmp_path / 'images' / 'mnist_training.gif').n_frames == 11
+
+
+def test_show_outside_a_notebook_does_nothing(capsys):
+    plot.show(Image.new('L', (2, 2)))
+    assert capsys.readouterr().out == ''

@@ -1,0 +1,53 @@
+"""The run folder."""
+
+import pytest
+from PIL import Image
+
+from facegen.recipes import CLASSIC
+from facegen.run import RunFolder
+
+
+def test_round_trip(tmp_path):
+    run = RunFolder.create(tmp_path / 'runs' / 'a', {'recipe': CLASSIC, 'run_dir': tmp_path})
+    run.log(step=1, d_loss=0.5)
+    run.log(step=2, d_loss=0.25)
+    assert run.config()['recipe']['smoothing'] == 0.1
+    assert run.config()['run_dir'] == str(tmp_path)
+    assert run.history() == [{'step': 1, 'd_loss': 0.5}, {'step': 2, 'd_loss': 0.25}]
+
+
+def test_a_second_run_gets_a_folder_of_its_own(tmp_path):
+    first, second, third = (RunFolder.create(tmp_path / 'a', {'n': n}) for n in range(3))
+    assert [run.path.name for run in (first, second, third)] == ['a', 'a-2', 'a-3']
+    assert first.config() == {'n': 0}
+
+
+def test_samples_are_ordered_by_step_also_beyond_six_digits(tmp_path):
+    run = RunFolder.create(tmp_path / 'a', {})
+    for step in (1_000_000, 0, 999_999):
+        run.add_samples(step, Image.new('L', (2, 2)))
+    assert [step for step, _ in run.samples()] == [0, 999_999, 1_000_000]
+
+
+def test_checkpoint(tmp_path):
+    run = RunFolder.create(tmp_path / 'a', {})
+    with pytest.raises(FileNotFoundError, match='no weights yet'):
+        run.checkpoint()
+    for step in (7, 1_000_000):
+        (tmp_path / 'a' / 'checkpoints' / f'step_{step:06d}.index').touch()
+    assert run.checkpoint() == run.next_checkpoint(1_000_000)
+
+
+def test_no_run_folder(tmp_path):
+    (tmp_path / 'file').touch()
+    for path in (tmp_path, tmp_path / 'missing', tmp_path / 'file'):
+        with pytest.raises(FileNotFoundError, match='is no run folder'):
+            RunFolder(path).config()
+
+
+@pytest.mark.parametrize('text', ['', '{', 'not json'])
+def test_damaged_config(tmp_path, text):
+    run = RunFolder.create(tmp_path / 'a', {})
+    (run.path / 'config.json').write_text(text)
+    with pytest.raises(ValueError, match='is damaged'):
+        run.config()

@@ -1,0 +1,80 @@
+"""Start-up, device and configuration; each start in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+from conftest import ROOT
+
+
+def run(code, **environment):
+    """Run Python code in a new process; return its (stdout, stderr)."""
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout, done.stderr
+
+
+def test_start_is_silent_and_layers_work():
+    code = (
+        'from facegen import session\n'
+        'session.use_tf1()\n'
+        'session.use_tf1()\n'
+        'import tensorflow.compat.v1 as tf\n'
+        "x = tf.layers.dense(tf.zeros([2, 3]), 4, name='layer')\n"
+        'x = tf.layers.batch_normalization(x, training=True)\n'
+        'with tf.Session(config=session.config()) as sess:\n'
+        '    sess.run(tf.global_variables_initializer())\n'
+        '    print(sess.run(x).shape, type(tf.global_variables()[0]).__name__)\n'
+    )
+    assert run(code) == ('(2, 4) ResourceVariable\n', '')
+
+
+def test_other_lines_on_stderr_come_through():
+    code = (
+        'import os, sys\n'
+        'from facegen.session import without_start_up_lines\n'
+        'try:\n'
+        '    with without_start_up_lines():\n'
+        "        os.write(2, b'E0000 failed call to cuInit: none\\nE0000 out of memory\\n')\n"
+        "        print('and this', file=sys.stderr)\n"
+        '        raise KeyError\n'
+        'except KeyError:\n'
+        "    print('after', file=sys.stderr)\n"
+    )
+    assert run(code) == ('', 'E0000 out of memory\nand this\nafter\n')
+
+
+def test_tensorflow_imported_too_early():
+    _, error = run('import tensorflow, facegen', TF_USE_LEGACY_KERAS='0', TF_CPP_MIN_LOG_LEVEL='3')
+    assert 'restart the kernel and import facegen first' in error
+
+
+def test_bfloat16_only_where_the_cpu_has_it(monkeypatch):
+    from facegen import session
+
+    def precision(**options):
+        rewrites = session.config(**options).graph_options.rewrite_options
+        return rewrites.auto_mixed_precision_onednn_bfloat16
+
+    monkeypatch.setattr(session, 'GPUS', [])
+    monkeypatch.setattr(session, 'has_bfloat16', lambda: True)
+    assert precision() == session.RewriterConfig.ON
+    assert precision(mixed_precision=False) == session.RewriterConfig.DEFAULT
+    assert 'bfloat16' in session.device()
+    monkeypatch.setattr(session, 'has_bfloat16', lambda: False)
+    assert precision() == session.RewriterConfig.DEFAULT
+    assert 'float32' in session.device()
+
+
+def test_a_gpu_is_used_and_its_memory_grows(monkeypatch):
+    from facegen import session
+
+    monkeypatch.setattr(session, 'GPUS', ['a GPU'])
+    assert session.device() == '1 GPU'
+    assert session.config().gpu_options.allow_growth
