@@ -1,0 +1,135 @@
+"""The command line, as a process, on a folder of pictures made for the purpose."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+from facegen.__main__ import default_epochs, main
+
+
+def facegen(*arguments, cwd):
+    """Run `python -m facegen` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, '-m', 'facegen', *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """A folder of 40 colour pictures of different sizes."""
+    folder = tmp_path_factory.mktemp('pictures')
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        size = rng.integers(30, 60, 2)
+        pixels = rng.integers(0, 256, [*size, 3], np.uint8)
+        Image.fromarray(pixels).save(folder / f'{i}.png')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def run(pictures, tmp_path_factory):
+    """The run folder of a short training."""
+    folder = tmp_path_factory.mktemp('train') / 'run'
+    done = facegen(
+        'train', '--dataset', pictures, '--epochs', 2, '--batch-size', 8, '--max-steps', 7,
+        '--updates', 'in-turn', '--image-size', 32, '--seed', 3, '--run-dir', folder, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f'run folder: {folder}' in done.stdout
+    return folder
+
+
+def test_train_writes_the_run_folder(run):
+    from facegen.run import RunFolder
+
+    config = RunFolder(run).config()
+    assert config['recipe']['updates'] == 'in-turn'
+    assert config['recipe']['random_flip']
+    assert config['data_shape'] == [40, 32, 32, 3]
+    assert config['seed'] == 3
+    assert [line['step'] for line in RunFolder(run).history()] == [*range(1, 8)]
+
+
+def test_generate(run, tmp_path):
+    done = facegen('generate', run, '--count', 10, '--seed', 3, '--out', 'a.npy', cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, 'a.npy: 10 pictures\n', '')
+    images = np.load(tmp_path / 'a.npy', allow_pickle=False)
+    assert images.shape == (10, 32, 32, 3)
+    assert images.dtype == np.uint8
+    done = facegen('generate', run, '--count', 10, '--seed', 3, '--out', 'a.png', cwd=tmp_path)
+    assert done.stdout == 'a.png: 9 pictures; 1 more do not fill a square\n'
+    np.testing.assert_array_equal(Image.open(tmp_path / 'a.png').crop((32, 0, 64, 32)), images[1])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['a.npy', 'a.png']
+
+
+def test_minutes_end_the_training(pictures, tmp_path):
+    done = facegen(
+        'train', '--dataset', pictures, '--epochs', 100_000, '--batch-size', 8, '--recipe',
+        'classic', '--minutes', 0.05, '--run-dir', tmp_path / 'run', cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_explains_every_option():
+    for verb in 'train', 'generate':
+        done = facegen(verb, '--help', cwd=ROOT)
+        assert done.returncode == 0
+        assert 'SUPPRESS' not in done.stdout
+        assert 'None' not in done.stdout
+    assert 'train' in facegen('--help', cwd=ROOT).stdout
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([], 'required: VERB'),
+        (['evaluate'], "invalid choice: 'evaluate'"),
+        (['train'], 'required: --dataset'),
+        (['train', '--dataset', 'cifar'], 'neither mnist nor celeba nor a folder'),
+        (['train', '--dataset', 'mnist', '--batch-size', '0'], '0 is too few'),
+        (['train', '--dataset', 'mnist', '--batch-size', 'x'], "invalid whole number value: 'x'"),
+        (['train', '--dataset', 'mnist', '--recipe', 'best'], "invalid choice: 'best'"),
+        (['train', '--dataset', 'mnist', '--image-size', '30'], 'expected a multiple of 4'),
+        (['train', '--dataset', 'mnist', '--minutes', '-1'], 'expected more than 0'),
+        (['train', '--dataset', 'mnist', '--data', 'sample', '--batch-size', '6000'], '5000'),
+        (['train', '--dataset', 'mnist', '--bogus', '1'], 'unrecognized arguments: --bogus'),
+        (['train', '--dataset', 'EMPTY'], 'no '),
+        (['generate', 'EMPTY', '--out', 'a.npy'], 'no weights yet'),
+        (['generate', 'RUN', '--out', 'a.jpg'], 'neither .npy nor .png'),
+        (['generate', 'RUN', '--out', 'missing/a.npy'], 'there is no folder missing'),
+        (['generate', 'RUN', '--count', '0', '--out', 'a.npy'], '0 is too few'),
+        (['generate', 'RUN'], 'required: --out'),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    run, tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    names = {'EMPTY': str(tmp_path), 'RUN': str(run)}
+    try:
+        status = main([names.get(argument, argument) for argument in arguments])
+    except SystemExit as exit:
+        status = exit.code
+    assert status == 2
+    *before, error = capsys.readouterr().err.splitlines()
+    assert message in error
+    assert all('%|' in line for line in before), before  # a progress bar, and nothing else
+    assert not [file for file in tmp_path.iterdir() if file.name != 'data']
+
+
+def test_default_epochs_show_as_many_pictures_as_the_notebook():
+    knobs = {'mnist_epochs': 24, 'celeba_epochs': 100}
+    assert default_epochs('mnist', 5000, knobs) == 24
+    assert default_epochs('mnist', 60_000, knobs) == 2
+    assert default_epochs('celeba', 202_599, knobs) == 1
+    assert default_epochs('folder', 1998, knobs) == 50

@@ -1,0 +1,203 @@
+"""The notebook: loading, its cells, and one execution from top to bottom in a real kernel."""
+
+import ast
+import base64
+import io
+import json
+import re
+
+import nbformat
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+from facegen import notebook
+
+BOOK = nbformat.read(notebook.NOTEBOOK, as_version=4)
+CODE = [cell for cell in BOOK.cells if cell.cell_type == 'code']
+FUNCTIONS = ['model_inputs', 'discriminator', 'generator', 'model_loss', 'model_opt']
+EXPECTED_PARAMETERS = {
+    'data_dir', 'images_dir', 'runs_dir', 'data', 'show_n_images', 'mnist_recipe', 'mnist_epochs',
+    'celeba_recipe', 'celeba_epochs', 'batch_size', 'z_dim', 'learning_rate', 'beta1',
+    'print_every', 'show_every', 'seed',
+}  # fmt: skip
+
+
+def cell(identifier):
+    return next(cell for cell in BOOK.cells if cell.id == identifier)
+
+
+def write(path, *sources):
+    """Write a notebook of code cells."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in sources])
+    nbformat.write(book, path)
+    return path
+
+
+def test_format_is_valid_and_ids_are_names():
+    nbformat.validate(BOOK)
+    assert all(re.fullmatch('[a-z][a-z-]+', cell.id) for cell in BOOK.cells)
+
+
+def test_parameters_are_literals_and_explained():
+    assert set(notebook.parameters()) == EXPECTED_PARAMETERS
+    assert cell('parameters').metadata.tags == ['parameters']
+
+
+@pytest.mark.parametrize('name', FUNCTIONS)
+def test_each_function_is_checked_by_the_next_cell(name):
+    """Explanation, function, check: in this order, the check alone in its cell."""
+    at = next(
+        i
+        for i, cell in enumerate(BOOK.cells)
+        if cell.cell_type == 'code' and f'\ndef {name}(' in '\n' + cell.source
+    )
+    assert BOOK.cells[at - 1].cell_type == 'markdown'
+    check = ast.parse(BOOK.cells[at + 1].source).body
+    assert len(check) == 1
+    assert f'tests.test_{name}({name}' in BOOK.cells[at + 1].source
+
+
+def test_functions_use_only_their_arguments_and_imports():
+    """No function reads a variable of the notebook, so all work through `definitions` too."""
+    module = notebook.definitions()
+    for name in [*FUNCTIONS, 'cross_entropy', 'show_generator_output', 'to_tanh_range', 'train']:
+        for code in [getattr(module, name).__code__]:
+            missing = [
+                g for g in code.co_names if g in EXPECTED_PARAMETERS and g not in dir(module)
+            ]
+            assert not missing, name
+
+
+def test_headings_are_in_order():
+    levels = [
+        len(line) - len(line.lstrip('#'))
+        for cell in BOOK.cells
+        if cell.cell_type == 'markdown'
+        for line in cell.source.splitlines()
+        if line.startswith('#')
+    ]
+    assert levels[0] == 1
+    assert set(levels[1:]) == {2}
+
+
+def test_outputs_are_of_one_clean_run_or_absent():
+    counts = [cell.execution_count for cell in CODE]
+    if any(counts) or any(cell.outputs for cell in CODE):
+        assert counts == list(range(1, len(CODE) + 1))
+        assert_clean(BOOK)
+    assert notebook.NOTEBOOK.stat().st_size < 1_000_000
+    assert 'language_info' not in BOOK.metadata
+    assert all('execution' not in cell.metadata for cell in CODE)
+
+
+def test_pictures_that_the_texts_show_exist():
+    texts = [cell.source for cell in BOOK.cells if cell.cell_type == 'markdown']
+    texts.append((ROOT / 'README.md').read_text(encoding='utf-8'))
+    shown = {name for text in texts for name in re.findall(r'!\[[^\]]+\]\((images/[^)]+)\)', text)}
+    assert shown
+    for name in shown:
+        limit = 1_000_000 if name.endswith('.gif') else 150_000
+        assert 0 < (ROOT / name).stat().st_size <= limit, name
+
+
+def assert_clean(book):
+    """Fail on an error, anything on stderr, a progress bar of more than one line, a blank picture."""
+    pictures = 0
+    for cell in book.cells:
+        bars = 0
+        for output in cell.get('outputs', []):
+            assert output.output_type != 'error', cell.id
+            assert output.get('name') != 'stderr', output.text
+            text = output.get('text', '') + output.get('data', {}).get('text/plain', '')
+            assert 'Warning' not in text, text
+            bars += '100%|' in text
+            if png := output.get('data', {}).get('image/png'):
+                image = Image.open(io.BytesIO(base64.b64decode(png))).convert('L')
+                assert image.width > 50
+                pictures += 1
+        assert bars <= 1, cell.id
+    assert pictures >= 12
+
+
+def test_definitions_run_nothing_else(tmp_path):
+    path = write(
+        tmp_path / 'a.ipynb',
+        '%matplotlib inline\nimport math\nraise ValueError\n',
+        'x = 1\ndef half():\n    return other() / 2\n',
+        '!ls\nclass A: pass\n\ndef other():\n    return 4',
+    )
+    module = notebook.definitions(path)
+    assert module.half() == 2
+    assert module.math.pi > 3
+    assert not hasattr(module, 'x')
+    module.other = lambda: 6
+    assert module.half() == 3
+
+
+def test_traceback_names_the_cell(tmp_path):
+    module = notebook.definitions(write(tmp_path / 'a.ipynb', 'import math', 'def f():\n    1 / 0'))
+    assert module.f.__code__.co_filename == 'a.ipynb:cell 2'
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"cells": 1}', '{}', 'import this'])
+def test_not_a_notebook(tmp_path, text):
+    (tmp_path / 'a.ipynb').write_text(text)
+    with pytest.raises(ValueError, match='is not a notebook'):
+        notebook.definitions(tmp_path / 'a.ipynb')
+    with pytest.raises(FileNotFoundError, match='is no notebook'):
+        notebook.definitions(tmp_path / 'b.ipynb')
+
+
+def test_unknown_parameter():
+    with pytest.raises(
+        ValueError, match=r"no parameter \['epochs'\]; the notebook has .*batch_size"
+    ):
+        notebook.execute(epochs=3)
+
+
+def test_a_failing_cell_keeps_what_ran_before_it(tmp_path):
+    from nbclient.exceptions import CellExecutionError
+
+    path = write(tmp_path / 'a.ipynb', '# parameters\nn = 1', 'print(n + 1)', '1 / 0', 'print(3)')
+    with pytest.raises(CellExecutionError, match='ZeroDivisionError'):
+        notebook.execute(path, tmp_path / 'out.ipynb', n=4)
+    book = json.loads((tmp_path / 'out.ipynb').read_text())
+    assert [cell['execution_count'] for cell in book['cells']] == [1, 2, 3, 4, None]
+    assert book['cells'][2]['outputs'][0]['text'] == ['5\n']
+    assert json.loads(path.read_text())['cells'][1]['outputs'] == []
+
+
+@pytest.mark.slow
+def test_whole_notebook(sample_data, tmp_path):
+    """The deliverable itself, with small parameters injected behind its parameter cell."""
+    book = notebook.execute(
+        out=tmp_path / 'out.ipynb',
+        data_dir=str(sample_data),
+        data='sample',
+        images_dir=str(tmp_path / 'images'),
+        runs_dir=str(tmp_path / 'runs'),
+        mnist_epochs=1,
+        celeba_epochs=2,
+        print_every=10,
+        show_every=30,
+    )
+    assert_clean(book)
+    code = [cell for cell in book.cells if cell.cell_type == 'code']
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    text = ''.join(output.get('text', '') for cell in code for output in cell.outputs)
+    assert text.count('Tests Passed') == 5
+    assert len(re.findall(r'Epoch 1/1 Step \d0\.\.\. Discriminator Loss: ', text)) == 7
+    assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == [
+        f'{name}_{kind}'
+        for name in ('celeba', 'mnist')
+        for kind in ('losses.png', 'samples.png', 'training.gif')
+    ]
+    for name, steps in ('mnist', 78), ('celeba', 30):
+        log = (tmp_path / 'runs' / name / 'log.jsonl').read_text().splitlines()
+        assert len(log) == steps
+    before, after = (
+        Image.open(tmp_path / 'runs' / 'mnist' / 'samples' / f'step_{step:06d}.png')
+        for step in (0, 78)
+    )
+    assert len(after.getcolors()) > len(before.getcolors())
