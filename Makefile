@@ -1,0 +1,39 @@
+# What a developer runs; `make setup` first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-all lint format notebook strip bench check
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+setup:  ## make .venv with everything a developer needs
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -r requirements.txt -r requirements-dev.txt
+	git config diff.ipynb.textconv '$(BIN)/jupyter nbconvert --to script --stdout --log-level ERROR'
+
+test:  ## run the quick tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all:  ## run all tests, one of which runs the whole notebook
+	$(BIN)/python -m pytest
+
+lint:  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format:  ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebook:  ## run the notebook from top to bottom and keep its outputs; commit them alone
+	$(BIN)/python -c 'from facegen import notebook; notebook.execute()'
+
+strip:  ## remove the notebook's outputs
+	$(BIN)/jupyter nbconvert --clear-output --inplace face_generation.ipynb
+
+bench:  ## run the benchmarks
+	$(BIN)/python benchmarks/whole_notebook.py
+
+check: lint test-all  ## what has to pass before a commit
