@@ -76,7 +76,12 @@ def training_batches(
             raise ValueError(f'get_batches({batch_size}) gave no batch in epoch {epoch}')
 
 
-def flip_half(images, seed):
-    """Return images [batch, h, w, c] with each one mirrored, left to right, with probability 1/2."""
-    flipped = np.random.default_rng(seed).random(len(images)) < 0.5
+def augment(images, recipe, seed):
+    """Return images [batch, h, w, c] changed at random as the recipe says; `seed` is a list.
+
+    `random_flip` mirrors each picture, left to right, with probability 1/2.
+    """
+    if not recipe.random_flip:
+        return images
+    flipped = np.random.default_rng([*seed, 1]).random(len(images)) < 0.5  # 1: not the latents'
     return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)

@@ -18,15 +18,18 @@ def code_cells(path):
     if not path.is_file():
         raise FileNotFoundError(f'{path} is no notebook; expected face_generation.ipynb')
     try:
-        cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+        return [
+            (number, ''.join(map(without_magic, ''.join(cell['source']).splitlines(keepends=True))))
+            for number, cell in enumerate(json.loads(path.read_text(encoding='utf-8'))['cells'], 1)
+            if cell['cell_type'] == 'code'
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f'{path} is not a notebook of format 4 ({error!r})') from error
-    return [
-        (number, ''.join('#' + line if line.startswith(('%', '!')) else line for line in lines))
-        for number, cell in enumerate(cells, 1)
-        if cell['cell_type'] == 'code'
-        for lines in [''.join(cell['source']).splitlines(keepends=True)]
-    ]
+
+
+def without_magic(line):
+    """Return the line, as a comment if it is one of IPython's magics or shell commands."""
+    return '#' + line if line.startswith(('%', '!')) else line
 
 
 def definitions(path=NOTEBOOK):

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
+from facegen.run import RunFolder
+
 COLORS = {'d_loss': '#0072b2', 'g_loss': '#d55e00'}  # told apart by colour-blind readers too
 CAPTION_HEIGHT = 22  # pixels
 
@@ -19,7 +21,7 @@ def show(image):
     if ipython and getattr(ipython.get_ipython(), 'kernel', None):
         from IPython.display import display
 
-        display(image)
+        display(image, include=['image/png', 'text/plain'])  # Pillow would add a JPEG copy
 
 
 def enlarge(image, factor=3):
@@ -27,16 +29,18 @@ def enlarge(image, factor=3):
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def loss_curves(run, *, window=25):
+def loss_curves(run_dir, *, window=25):
     """Draw both losses of a run over its steps, with where they rest if D can tell nothing.
 
     At that equilibrium D answers 1/2 to everything: d_loss = 2 log 2 and g_loss = log 2, whatever
-    the smoothing. Thick lines are means over `window` steps, thin ones the steps themselves.
+    the smoothing. Thick lines are means over `window` steps, thin ones the steps themselves; the
+    highest peaks of these are cut off.
     """
-    history = run.history()
+    history = RunFolder(run_dir).history()
     steps = [line['step'] for line in history]
     figure = Figure(figsize=(8, 3), dpi=100, layout='constrained')
     axes = figure.add_subplot(xlabel='step', ylabel='loss')
+    top = 2 * math.log(2)
     for name, player, rest, text in (
         ('d_loss', 'discriminator', 2 * math.log(2), '2 log 2'),
         ('g_loss', 'generator', math.log(2), 'log 2'),
@@ -44,11 +48,13 @@ def loss_curves(run, *, window=25):
         values = [line[name] for line in history]
         color = COLORS[name]
         axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.5)
-        axes.plot(*moving_mean(steps, values, window), color=color, label=player)
+        mean_steps, means = moving_mean(steps, values, window)
+        axes.plot(mean_steps, means, color=color, label=player)
+        top = max(top, *means)
         axes.axhline(rest, color=color, linestyle='--', linewidth=1)
         axes.annotate(text, (1.01, rest), xycoords=('axes fraction', 'data'), va='center')
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.4 * top)
     axes.legend(loc='upper left', ncols=2, frameon=False)
     return rendered(figure)
 
@@ -70,15 +76,15 @@ def rendered(figure):
     return Image.open(file).convert('RGB').quantize(128)
 
 
-def before_after(run):
+def before_after(run_dir):
     """Put the first and the last grid of a run side by side: the same latents, before and after."""
-    samples = run.samples()
+    samples = RunFolder(run_dir).samples()
     return side_by_side([samples[0], samples[-1]], factor=2)
 
 
-def timeline(run, *, count=6):
+def timeline(run_dir, *, count=6):
     """Put up to `count` grids of a run, evenly spread over its steps, in one row."""
-    samples = run.samples()
+    samples = RunFolder(run_dir).samples()
     count = min(count, len(samples))
     last = len(samples) - 1
     picked = sorted({round(i * last / max(count - 1, 1)) for i in range(count)})
@@ -100,21 +106,22 @@ def side_by_side(samples, *, factor, gap=6):
         left = i * (width + gap)
         draw.text((left, 2), f'step {step:,}', fill='black', font=font)
         row.paste(grid, (left, CAPTION_HEIGHT))
-    return row
+    # 256 colours look the same here and take half the bytes.
+    return row.quantize(256, kmeans=5) if row.mode == 'RGB' else row
 
 
-def save_film(run, file, *, milliseconds=400):
+def save_film(run_dir, file, *, milliseconds=400):
     """Save all grids of a run, in order, as one animated GIF that stays on the last for longer."""
-    frames = [enlarge(Image.open(path), 2) for _, path in run.samples()]
+    frames = [enlarge(Image.open(path), 2) for _, path in RunFolder(run_dir).samples()]
     durations = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
     frames[0].save(file, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
-def save_figures(run, folder, name):
+def save_figures(run_dir, folder, name):
     """Save the last grid, loss curves and film of a run as `folder/name_samples.png` and so on."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _, last = run.samples()[-1]
+    _, last = RunFolder(run_dir).samples()[-1]
     enlarge(Image.open(last)).save(folder / f'{name}_samples.png')
-    loss_curves(run).save(folder / f'{name}_losses.png')
-    save_film(run, folder / f'{name}_training.gif')
+    loss_curves(run_dir).save(folder / f'{name}_losses.png')
+    save_film(run_dir, folder / f'{name}_training.gif')

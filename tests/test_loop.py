@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from facegen.loop import check_arguments, flip_half, training_batches
-from facegen.recipes import CLASSIC
+from facegen.loop import augment, check_arguments, training_batches
+from facegen.recipes import CLASSIC, DIGITS, FACES
 
 GOOD = {
     'epoch_count': 1,
@@ -92,12 +92,17 @@ def test_no_batches():
         list(training_batches(lambda batch_size: iter(()), 64, 1))
 
 
-def test_flip_half():
+def test_augment_flips_half_of_the_faces():
     images = np.arange(1000 * 2 * 3 * 1).reshape(1000, 2, 3, 1)
-    flipped = flip_half(images, seed=[1, 2])
+    flipped = augment(images, FACES, seed=[1, 2])
     mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
     same = (flipped == images).all(axis=(1, 2, 3))
     assert (mirrored ^ same).all()
     assert 400 < mirrored.sum() < 600
-    np.testing.assert_array_equal(flipped, flip_half(images, seed=[1, 2]))
-    assert (flipped != flip_half(images, seed=[1, 3])).any()
+    np.testing.assert_array_equal(flipped, augment(images, FACES, seed=[1, 2]))
+    assert (flipped != augment(images, FACES, seed=[1, 3])).any()
+
+
+def test_augment_leaves_digits_alone():
+    images = np.arange(8 * 2 * 3 * 1).reshape(8, 2, 3, 1)
+    assert augment(images, DIGITS, seed=[1, 2]) is images

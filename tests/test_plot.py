@@ -15,7 +15,7 @@ def run(tmp_path):
         run.log(step=step, d_loss=1 + 1 / step, g_loss=0.7)
     for step in range(0, 101, 10):
         run.add_samples(step, Image.new('L', (10, 10), step))
-    return run
+    return run.path
 
 
 def test_moving_mean():
@@ -37,7 +37,7 @@ def test_loss_curves_show_both_losses_and_are_small(run, tmp_path):
 def test_loss_curves_of_one_step(tmp_path):
     run = RunFolder.create(tmp_path / 'run', {})
     run.log(step=1, d_loss=1.0, g_loss=1.0)
-    assert plot.loss_curves(run).size == (800, 300)
+    assert plot.loss_curves(run.path).size == (800, 300)
 
 
 def shades(row, count):
@@ -58,8 +58,8 @@ def test_before_after(run):
 def test_figures_of_a_run_with_one_grid(tmp_path):
     run = RunFolder.create(tmp_path / 'run', {})
     run.add_samples(0, Image.new('RGB', (10, 10)))
-    assert plot.timeline(run).width == 10
-    assert plot.before_after(run).mode == 'RGB'
+    assert plot.timeline(run.path).width == 10
+    assert plot.before_after(run.path).mode == 'P'
 
 
 def test_save_figures(run, tmp_path):
