@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: help setup test test-all lint format notebook strip bench check
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv with everything a developer needs
 	$(PYTHON) -m venv .venv

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -25,8 +26,9 @@ from facegen import notebook  # noqa: E402
 def main():
     """Run the notebook once in a process of its own and print the measurement."""
     data = ROOT / 'data'
-    for name in 'mnist', 'celeba':
-        helper.download_extract(name, data, data='sample')
+    with redirect_stdout(sys.stderr):
+        for name in 'mnist', 'celeba':
+            helper.download_extract(name, data, data='sample')
     with tempfile.TemporaryDirectory() as folder:
         overrides = {
             'data_dir': str(data),
@@ -40,7 +42,7 @@ def main():
         started = time.perf_counter()
         subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
         seconds = time.perf_counter() - started
-    # The kernel is a grandchild; it is reaped by the child, so its peak counts here.
+    # The kernel is a grandchild; it is reaped by the child, so its peak counts here. Linux: kB.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     knobs = notebook.parameters()
 

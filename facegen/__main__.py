@@ -9,7 +9,7 @@ from facegen.recipes import RECIPES
 
 PROGRAM = 'python -m facegen'
 DEFAULT_RECIPES = {'mnist': 'digits', 'celeba': 'faces'}
-SAMPLE_SIZES = {'mnist': 5000, 'celeba': 999}  # pictures that the notebook's epochs go over
+PICTURES = 100_000  # that a training goes through unless told otherwise; minutes on two cores
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,8 +60,8 @@ def parser():
         '--epochs',
         type=whole_number(1),
         default=argparse.SUPPRESS,
-        help='passes over the pictures (default: as many as show the networks about as many '
-        'pictures as the notebook does)',
+        help=f'passes over the pictures (default: those that show {PICTURES:,}, at least one; '
+        'without end if --max-steps or --minutes is given)',
     )
     verb.add_argument('--batch-size', type=whole_number(1), default=64, help='pictures in a step')
     verb.add_argument(
@@ -141,9 +141,10 @@ def train(arguments):
         name, files, width=recipe.image_size, height=recipe.image_size, seed=arguments.seed
     )
     print(f'{dataset.shape[0]:,} pictures; training on {session.device()}')
+    limited = 'max_steps' in options or 'minutes' in options
     knobs = notebook.parameters()
     run_dir = notebook.definitions().train(
-        options.get('epochs') or default_epochs(name, dataset.shape[0], knobs),
+        options.get('epochs', None if limited else default_epochs(dataset.shape[0])),
         arguments.batch_size,
         knobs['z_dim'],
         knobs['learning_rate'],
@@ -156,17 +157,18 @@ def train(arguments):
         print_every=knobs['print_every'],
         show_every=knobs['show_every'],
         show_n_images=knobs['show_n_images'],
-        run_dir=options.get('run_dir', Path(knobs['runs_dir'], Path(arguments.dataset).name)),
+        run_dir=options.get(
+            'run_dir', Path(knobs['runs_dir'], Path(arguments.dataset).resolve().name)
+        ),
         max_steps=options.get('max_steps'),
         minutes=options.get('minutes'),
     )
     print(f'run folder: {run_dir}')
 
 
-def default_epochs(name, count, knobs):
-    """Return the epochs over `count` pictures that show as many as the notebook's over its sample."""
-    sample = name if name in SAMPLE_SIZES else 'celeba'
-    return max(1, round(knobs[f'{sample}_epochs'] * SAMPLE_SIZES[sample] / count))
+def default_epochs(count):
+    """Return the epochs over `count` pictures that show the networks about PICTURES of them."""
+    return max(1, round(PICTURES / count))
 
 
 def generate(arguments):
@@ -176,7 +178,7 @@ def generate(arguments):
     import helper
     from facegen.run import RunFolder
 
-    if arguments.out.suffix not in ('.npy', '.png'):
+    if arguments.out.suffix.lower() not in ('.npy', '.png'):
         raise ValueError(f'--out {arguments.out} ends in neither .npy nor .png')
     if not arguments.out.parent.is_dir():
         raise ValueError(f'--out {arguments.out}: there is no folder {arguments.out.parent}')
@@ -189,7 +191,7 @@ def generate(arguments):
     partial = arguments.out.with_name(f'.{arguments.out.name}.partial')
     try:
         with partial.open('wb') as file:
-            if arguments.out.suffix == '.npy':
+            if arguments.out.suffix.lower() == '.npy':
                 np.save(file, images, allow_pickle=False)
                 written = len(images)
             else:

@@ -1,27 +1,42 @@
-"""What a training loop needs around its steps: checked arguments, batches, a clock."""
+"""What a training loop needs around its steps: checked arguments, batches, a clock, reports."""
 
 import inspect
+import itertools
+import math
 import time
 from numbers import Integral
 
 import numpy as np
 
-COUNTS = ('epoch_count', 'batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images')
-CHANNELS = {'L': 1, 'RGB': 3}
+from facegen.recipes import Recipe
+from helper import CHANNELS
+
+COUNTS = ('batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images')
+LIMITS = ('epoch_count', 'max_steps')  # may be None, but not all of these and `minutes`
 
 
 def check_arguments(
-    *, data_shape, data_image_mode, recipe, learning_rate, beta1, max_steps, minutes, **others
+    *, data_shape, data_image_mode, recipe, seed, learning_rate, beta1, minutes, **counts
 ):
     """Raise ValueError for arguments of `train` that cannot work, saying which would."""
-    counts = {name: others[name] for name in COUNTS} | {
-        'max_steps': 1 if max_steps is None else max_steps
-    }
-    for name, value in counts.items():
-        if not (isinstance(value, Integral) and value >= 1):
-            raise ValueError(f'{name} is {value!r}; expected a whole number of at least 1')
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe is {recipe!r}; expected a Recipe, such as recipe_named('digits')")
+    limits = [name for name in LIMITS if counts[name] is not None]
+    for name in (*COUNTS, *limits):
+        if not (isinstance(counts[name], Integral) and counts[name] >= 1):
+            raise ValueError(f'{name} is {counts[name]!r}; expected a whole number of at least 1')
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise ValueError(f'seed is {seed!r}; expected a whole number of at least 0')
     if minutes is not None and not minutes > 0:
         raise ValueError(f'minutes is {minutes}; expected more than 0')
+    if minutes is None and not limits:
+        raise ValueError('nothing ends this training; give epoch_count, max_steps or minutes')
+    side = math.isqrt(counts['show_n_images'])
+    if side**2 != counts['show_n_images']:
+        raise ValueError(
+            f'show_n_images is {counts["show_n_images"]}; '
+            f'expected a square number, such as {side**2} or {(side + 1) ** 2}'
+        )
     if not learning_rate > 0:
         raise ValueError(f'learning_rate is {learning_rate}; expected more than 0, such as 3e-4')
     if not 0 <= beta1 < 1:
@@ -50,30 +65,49 @@ def check_arguments(
         )
 
 
+def total_steps(count, batch_size, epoch_count, max_steps):
+    """Return the number of steps over `count` pictures, None where only the clock decides."""
+    by_epochs = epoch_count and epoch_count * (count // batch_size)
+    return min((steps for steps in (by_epochs, max_steps) if steps), default=None)
+
+
 def training_batches(
     get_batches, batch_size, epoch_count, *, max_steps=None, minutes=None, clock=time.monotonic
 ):
-    """Yield (epoch, step, images) over all epochs, both counted from 1.
+    """Yield (epoch, step, images), both counted from 1, over `epoch_count` epochs, None for ever.
 
-    Ends early after `max_steps` steps, or once `minutes` have passed since the first was asked
-    for. A classic `get_batches(batch_size)` is called anew for every epoch; one that takes `epoch`,
-    as `helper.Dataset` does, is told which, so that its order depends on nothing but the epoch.
+    Ends early after `max_steps` steps, or with the first step that ends `minutes` or more after
+    the first was asked for. A classic `get_batches(batch_size)` is called anew for every epoch; one
+    that takes `epoch`, as `helper.Dataset` does, is told which, from 0, so that its order depends
+    on nothing else.
 
     Raises ValueError if an epoch brings no batch.
     """
     by_epoch = 'epoch' in inspect.signature(get_batches).parameters
     started = clock()
     step = 0
-    for epoch in range(1, epoch_count + 1):
-        batches = get_batches(batch_size, epoch=epoch) if by_epoch else get_batches(batch_size)
+    for epoch in itertools.count(1) if epoch_count is None else range(1, epoch_count + 1):
+        options = {'epoch': epoch - 1} if by_epoch else {}
         steps_before = step
-        for images in batches:
-            if step == max_steps or (minutes and clock() - started > 60 * minutes):
-                return
+        for images in get_batches(batch_size, **options):
             step += 1
             yield epoch, step, images
+            if step == max_steps or (minutes and clock() - started >= 60 * minutes):
+                return
         if step == steps_before:
             raise ValueError(f'get_batches({batch_size}) gave no batch in epoch {epoch}')
+
+
+def report(run, bar, settings, epoch, step, d_loss, g_loss):
+    """Log a step, move the progress bar on, and print a line every `print_every` steps."""
+    run.log(step=step, epoch=epoch, d_loss=d_loss, g_loss=g_loss)
+    bar.set_postfix(d_loss=d_loss, g_loss=g_loss, refresh=False)
+    bar.update(settings['batch_size'])
+    if step % settings['print_every'] == 0:
+        bar.write(
+            f'Epoch {epoch}/{settings["epoch_count"] or "?"} Step {step}... '
+            f'Discriminator Loss: {d_loss:.4f}... Generator Loss: {g_loss:.4f}'
+        )
 
 
 def augment(images, recipe, seed):

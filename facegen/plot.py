@@ -16,12 +16,20 @@ CAPTION_HEIGHT = 22  # pixels
 
 
 def show(image):
-    """Display a Pillow image under the running notebook cell; without a notebook, do nothing."""
+    """Display a Pillow image under the running notebook cell; without a notebook, do nothing.
+
+    It is shown in 256 colours, which look the same at this size and keep the notebook small.
+    """
     ipython = sys.modules.get('IPython')
     if ipython and getattr(ipython.get_ipython(), 'kernel', None):
         from IPython.display import display
 
-        display(image, include=['image/png', 'text/plain'])  # Pillow would add a JPEG copy
+        display(few_colors(image), include=['image/png', 'text/plain'])  # no JPEG beside it
+
+
+def few_colors(image):
+    """Return the picture in its 256 most useful colours, which take less than half the bytes."""
+    return image.quantize(256, kmeans=5) if image.mode == 'RGB' else image
 
 
 def enlarge(image, factor=3):
@@ -30,10 +38,10 @@ def enlarge(image, factor=3):
 
 
 def loss_curves(run_dir, *, window=25):
-    """Draw both losses of a run over its steps, with where they rest if D can tell nothing.
+    """Draw both losses of a run over its steps, and where they would be at equilibrium.
 
-    At that equilibrium D answers 1/2 to everything: d_loss = 2 log 2 and g_loss = log 2, whatever
-    the smoothing. Thick lines are means over `window` steps, thin ones the steps themselves; the
+    A discriminator that answers 1/2 to everything has d_loss = 2 log 2 and g_loss = log 2, whatever
+    the smoothing: the dashed lines. Thick lines are means over `window` steps, thin ones the steps themselves; the
     highest peaks of these are cut off.
     """
     history = RunFolder(run_dir).history()
@@ -70,10 +78,10 @@ def moving_mean(steps, values, window):
 
 
 def rendered(figure):
-    """Return a matplotlib figure as a Pillow image of few colours, a third of the bytes."""
+    """Return a matplotlib figure as a Pillow image."""
     file = io.BytesIO()
     figure.savefig(file, format='png')
-    return Image.open(file).convert('RGB').quantize(128)
+    return few_colors(Image.open(file).convert('RGB'))
 
 
 def before_after(run_dir):
@@ -106,8 +114,7 @@ def side_by_side(samples, *, factor, gap=6):
         left = i * (width + gap)
         draw.text((left, 2), f'step {step:,}', fill='black', font=font)
         row.paste(grid, (left, CAPTION_HEIGHT))
-    # 256 colours look the same here and take half the bytes.
-    return row.quantize(256, kmeans=5) if row.mode == 'RGB' else row
+    return row
 
 
 def save_film(run_dir, file, *, milliseconds=400):

@@ -39,3 +39,10 @@ DIGITS = Recipe(kernel_size=4, updates='together', ema_half_life=10_000)
 FACES = replace(DIGITS, random_flip=True)
 
 RECIPES = {'classic': CLASSIC, 'digits': DIGITS, 'faces': FACES}
+
+
+def recipe_named(name):
+    """Return the recipe of that name; raise ValueError, with all names, if there is none."""
+    if name not in RECIPES:
+        raise ValueError(f'there is no recipe {name!r}; choose one of {sorted(RECIPES)}')
+    return RECIPES[name]

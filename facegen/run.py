@@ -1,18 +1,40 @@
 """The folder of one training run: its configuration, log, sample grids and weights."""
 
+import itertools
 import json
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
+import numpy as np
+
 
 def to_json(value, **options):
-    """Return JSON text; a dataclass becomes an object, a path its name."""
-    return json.dumps(value, default=lambda v: asdict(v) if is_dataclass(v) else str(v), **options)
+    """Return JSON text, also of what `plain` knows."""
+    return json.dumps(value, default=plain, **options)
+
+
+def plain(value):
+    """Return a dataclass as a dictionary, a number of numpy as Python's, a path as its name."""
+    if is_dataclass(value):
+        return asdict(value)
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def by_step(files):
     """Return [(step, file)] for files named `step_NUMBER.*`, lowest step first."""
     return sorted((int(file.stem.removeprefix('step_')), file) for file in files)
+
+
+def claim(folder):
+    """Make `folder` unless it is there, and tell whether it was empty and is now this process's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            return False
+        (folder / 'checkpoints').mkdir()  # fails if another process was faster
+    except FileExistsError:
+        return False
+    return True
 
 
 class RunFolder:
@@ -24,20 +46,13 @@ class RunFolder:
 
     @classmethod
     def create(cls, path, config):
-        """Make a new run folder at `path`, or at `path-2`, `path-3`… where runs lie already."""
+        """Make a new run folder at `path`, or at `path-2`, `path-3`… where something lies already."""
         path = Path(path)
-        number, free = 1, path
-        while True:
-            try:
-                free.mkdir(parents=True)
-                break
-            except FileExistsError:
-                number += 1
-                free = path.with_name(f'{path.name}-{number}')
-        run = cls(free)
-        (free / 'samples').mkdir()
-        (free / 'checkpoints').mkdir()
-        (free / 'config.json').write_text(to_json(config, indent=2) + '\n', encoding='utf-8')
+        path = path if path.name else path.resolve()  # '.' has no name to put a number behind
+        numbered = (path.with_name(f'{path.name}-{number}') for number in itertools.count(2))
+        run = cls(next(free for free in itertools.chain([path], numbered) if claim(free)))
+        (run.path / 'samples').mkdir()
+        (run.path / 'config.json').write_text(to_json(config, indent=2) + '\n', encoding='utf-8')
         return run
 
     def config(self):

@@ -27,20 +27,32 @@ def generate(run, count, seed, *, batch_size=100):
     They are its raw output, in float32 arithmetic, for the latents `latents(seed, count, z_dim)`,
     drawn with its averaged weights where the recipe averages.
 
-    Raises what `RunFolder.config` and `RunFolder.checkpoint` raise for a folder without them.
+    Raises FileNotFoundError for a folder without a run or weights, ValueError for a run that is
+    damaged or was trained with another generator than the notebook's.
     """
     config = run.config()
-    recipe = Recipe(**config['recipe'])
-    z_dim, channels = config['z_dim'], config['data_shape'][-1]
+    try:
+        recipe = Recipe(**config['recipe'])
+        z_dim, channels = config['z_dim'], config['data_shape'][-1]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'{run.path} has a damaged config.json ({error!r})') from error
     generator = notebook.definitions().generator
     with tf.Graph().as_default():
         input_z = tf.placeholder(tf.float32, [None, z_dim])
         generator(input_z, channels, recipe=recipe)
         samples = generator(input_z, channels, is_train=False, recipe=recipe)
-        saver = tf.train.Saver(averaging.variables_to_restore('generator', recipe))
+        weights = averaging.variables_to_restore(tf.global_variables('generator/'), recipe)
+        saver = tf.train.Saver(weights)
         tf.get_default_graph().finalize()
         with tf.Session(config=session.config(mixed_precision=False)) as sess:
-            saver.restore(sess, run.checkpoint())
+            try:
+                check_shapes(run.checkpoint(), weights)
+                saver.restore(sess, run.checkpoint())
+            except (tf.errors.OpError, ValueError) as error:
+                raise ValueError(
+                    f'the weights in {run.path} are damaged, or those of another generator than '
+                    f"the notebook's ({type(error).__name__})"
+                ) from error
             z = latents(seed, count, z_dim)
             return np.concatenate(
                 [
@@ -48,3 +60,14 @@ def generate(run, count, seed, *, batch_size=100):
                     for start in range(0, count, batch_size)
                 ]
             )
+
+
+def check_shapes(checkpoint, weights):
+    """Raise ValueError if a checkpoint lacks one of `weights` {name: variable} or its shape.
+
+    TensorFlow restores a resource variable to whatever shape was saved, without a word.
+    """
+    shapes = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+    for name, variable in weights.items():
+        if shapes.get(name) != variable.shape.as_list():
+            raise ValueError(f'{name}: expected {variable.shape}, found {shapes.get(name)}')

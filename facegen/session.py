@@ -1,6 +1,5 @@
 """How this project runs TensorFlow: quiet start, TF1 mode, device, memory and precision."""
 
-import logging
 import os
 import platform
 import sys
@@ -53,10 +52,14 @@ def use_tf1():
     `run([d_train, g_train])` depend on thread timing; resource variables do not.
     """
     warnings.filterwarnings('ignore', r'`tf\.layers\.\w+` is deprecated', UserWarning)
-    logger = tf.get_logger()
-    logger.setLevel(logging.ERROR)  # both switches, and tf-keras, announce what TF1 has deprecated
+    tf.get_logger().addFilter(is_no_deprecation)
     tf.disable_v2_behavior()
     tf.enable_resource_variables()
+
+
+def is_no_deprecation(record):
+    """Tell whether a log record says anything but that TF1 is deprecated, which TensorFlow repeats."""
+    return 'is deprecated and will be removed' not in str(record.msg)
 
 
 def cpu_count():

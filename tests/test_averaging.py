@@ -5,10 +5,12 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from facegen.averaging import average_weights, variables_to_restore
-from facegen.recipes import CLASSIC, Recipe
+from facegen.recipes import CLASSIC, DIGITS, Recipe
 from facegen.session import use_tf1
 
 use_tf1()
+
+AVERAGE = '/ExponentialMovingAverage'
 
 
 def network(is_train):
@@ -25,10 +27,11 @@ def test_average_follows_its_formula():
         kernel = next(v for v in tf.global_variables() if 'kernel' in v.name)
         with tf.variable_scope('other'):
             tf.get_variable('weight', [])
-        restored = variables_to_restore('generator', Recipe(ema_half_life=10))
+        variables = tf.global_variables('generator/')
+        restored = variables_to_restore(variables, Recipe(ema_half_life=10))
         train_op = kernel.assign_add([[1.0]])
         train_op, averaged = average_weights(
-            train_op, 'generator', Recipe(ema_half_life=10), batch_size=10
+            train_op, variables, Recipe(ema_half_life=10), batch_size=10
         )
         with averaged:
             network(is_train=False)
@@ -57,7 +60,8 @@ def test_sampling_reads_the_average_where_there_is_one(half_life):
     with tf.Graph().as_default(), tf.Session() as sess:
         network(is_train=True)
         kernel = tf.trainable_variables()[0]
-        _, averaged = average_weights(tf.no_op(), 'generator', recipe, batch_size=10)
+        variables = tf.global_variables('generator/')
+        _, averaged = average_weights(tf.no_op(), variables, recipe, batch_size=10)
         with averaged:
             sample = network(is_train=False)
         after = network(is_train=False)  # outside, weights are read as they are
@@ -73,10 +77,29 @@ def test_sampling_reads_the_average_where_there_is_one(half_life):
 def test_without_a_half_life_nothing_is_added():
     with tf.Graph().as_default() as graph:
         network(is_train=True)
-        train_op, names = tf.no_op(), set(variables_to_restore('generator', CLASSIC))
+        train_op, variables = tf.no_op(), tf.global_variables('generator/')
+        names = set(variables_to_restore(variables, CLASSIC))
         count = len(graph.get_operations())
-        same, _ = average_weights(train_op, 'generator', CLASSIC, 64)
+        same, _ = average_weights(train_op, variables, CLASSIC, 64)
         assert same is train_op
         assert len(graph.get_operations()) == count
     assert 'generator/dense/kernel' in names
     assert not any('Average' in name for name in names)
+
+
+def test_train_averages_the_network_and_not_its_optimiser(notebook):
+    with tf.Graph().as_default():
+        notebook.build_graph((64, 28, 28, 1), 8, 16, 0.5, DIGITS)
+        names = {v.op.name for v in tf.global_variables()}
+    averaged = {name.removesuffix(AVERAGE) for name in names if name.endswith(AVERAGE)}
+    assert averaged == {
+        f'generator/{layer}/{weight}'
+        for layer, weights in {
+            'dense': ['kernel'],
+            'batch_normalization': ['gamma', 'beta', 'moving_mean', 'moving_variance'],
+            'conv2d_transpose': ['kernel'],
+            'batch_normalization_1': ['gamma', 'beta', 'moving_mean', 'moving_variance'],
+            'conv2d_transpose_1': ['kernel', 'bias'],
+        }.items()
+        for weight in weights
+    }

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from facegen.loop import augment, check_arguments, training_batches
+from facegen.loop import augment, check_arguments, total_steps, training_batches
 from facegen.recipes import CLASSIC, DIGITS, FACES
 
 GOOD = {
@@ -17,6 +17,7 @@ GOOD = {
     'data_shape': (64, 28, 28, 1),
     'data_image_mode': 'L',
     'recipe': CLASSIC,
+    'seed': 0,
     'print_every': 1,
     'show_every': 1,
     'show_n_images': 25,
@@ -29,6 +30,7 @@ GOOD = {
 def test_good_arguments():
     check_arguments(**GOOD)
     check_arguments(**GOOD | {'batch_size': np.int64(1), 'max_steps': 1, 'minutes': 0.5})
+    check_arguments(**GOOD | {'epoch_count': None, 'minutes': 0.5})
     check_arguments(**GOOD | {'data_shape': (64, 28, 28, 3), 'data_image_mode': 'RGB'})
 
 
@@ -44,6 +46,11 @@ def test_good_arguments():
         ({'print_every': 0}, 'print_every is 0'),
         ({'show_every': 0}, 'show_every is 0'),
         ({'show_n_images': 0}, 'show_n_images is 0'),
+        ({'show_n_images': 24}, 'expected a square number, such as 16 or 25'),
+        ({'seed': -1}, 'seed is -1'),
+        ({'seed': None}, 'seed is None'),
+        ({'recipe': 'faces'}, "recipe is 'faces'; expected a Recipe"),
+        ({'epoch_count': None}, 'nothing ends this training'),
         ({'max_steps': 0}, 'max_steps is 0'),
         ({'minutes': 0}, 'minutes is 0'),
         ({'learning_rate': 0}, 'learning_rate is 0'),
@@ -74,7 +81,7 @@ def test_get_batches_is_told_the_epoch():
     def get_batches(batch_size, *, epoch=None):
         yield epoch
 
-    assert list(training_batches(get_batches, 1, 3)) == [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
+    assert list(training_batches(get_batches, 1, 3)) == [(1, 1, 0), (2, 2, 1), (3, 3, 2)]
 
 
 def test_max_steps_ends_within_an_epoch():
@@ -85,6 +92,24 @@ def test_minutes_end_by_the_clock():
     ticks = itertools.count(step=30)  # seconds from one look at the clock to the next
     steps = training_batches(classic, 2, 99, minutes=2, clock=lambda: next(ticks))
     assert [step for _, step, _ in steps] == [1, 2, 3, 4]
+
+
+def test_there_is_always_a_first_step():
+    ticks = itertools.count(step=3600)
+    steps = training_batches(classic, 2, None, minutes=1e-9, clock=lambda: next(ticks))
+    assert [step for _, step, _ in steps] == [1]
+
+
+def test_without_epochs_something_else_ends_the_training():
+    steps = training_batches(classic, 2, None, max_steps=10)
+    assert [(epoch, step) for epoch, step, _ in steps][-1] == (4, 10)
+
+
+def test_total_steps():
+    assert total_steps(100, 30, 2, None) == 6
+    assert total_steps(100, 30, 2, 4) == 4
+    assert total_steps(100, 30, None, 4) == 4
+    assert total_steps(100, 30, None, None) is None
 
 
 def test_no_batches():

@@ -1,6 +1,7 @@
 """The command line, as a process, on a folder of pictures made for the purpose."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
-from facegen.__main__ import default_epochs, main
+from facegen.__main__ import default_epochs, main, parser
 
 
 def facegen(*arguments, cwd):
@@ -72,20 +73,68 @@ def test_generate(run, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ['a.npy', 'a.png']
 
 
-def test_minutes_end_the_training(pictures, tmp_path):
+def test_minutes_alone_end_the_training(pictures, tmp_path):
     done = facegen(
-        'train', '--dataset', pictures, '--epochs', 100_000, '--batch-size', 8, '--recipe',
-        'classic', '--minutes', 0.05, '--run-dir', tmp_path / 'run', cwd=ROOT,
+        'train', '--dataset', pictures, '--batch-size', 8, '--recipe', 'classic',
+        '--minutes', 0.05, '--run-dir', tmp_path / 'run', cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'run' / 'log.jsonl').read_text()
+
+
+def damage_settings(run):
+    (run / 'config.json').write_text('{"recipe": {}}')
+
+
+def damage_recipe(run):
+    text = (run / 'config.json').read_text()
+    (run / 'config.json').write_text(text.replace('kernel_size', 'size_of_kernel'))
+
+
+def change_generator(run):
+    text = (run / 'config.json').read_text()
+    (run / 'config.json').write_text(text.replace('"kernel_size": 4', '"kernel_size": 3'))
+
+
+def truncate_weights(run):
+    for file in (run / 'checkpoints').glob('*.data-*'):
+        file.write_bytes(file.read_bytes()[:1000])
+
+
+def lose_weights(run):
+    for file in (run / 'checkpoints').glob('*.data-*'):
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (damage_settings, 'damaged config.json'),
+        (damage_recipe, 'damaged config.json'),
+        (change_generator, 'are damaged, or those of another generator'),
+        (truncate_weights, 'are damaged, or those of another generator'),
+        (lose_weights, 'are damaged, or those of another generator'),
+    ],
+)
+def test_damaged_runs(run, tmp_path, capsys, damage, message):
+    shutil.copytree(run, tmp_path / 'run')
+    damage(tmp_path / 'run')
+    assert main(['generate', str(tmp_path / 'run'), '--out', str(tmp_path / 'a.npy')]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count('\n') == 1
+    assert not (tmp_path / 'a.npy').exists()
 
 
 def test_help_explains_every_option():
-    for verb in 'train', 'generate':
-        done = facegen(verb, '--help', cwd=ROOT)
+    (verbs,) = (action.choices for action in parser()._actions if action.dest == 'verb')
+    assert set(verbs) == {'train', 'generate'}
+    for name, verb in verbs.items():
+        done = facegen(name, '--help', cwd=ROOT)
         assert done.returncode == 0
-        assert 'SUPPRESS' not in done.stdout
         assert 'None' not in done.stdout
+        assert 'SUPPRESS' not in done.stdout
+        assert all(action.help for action in verb._actions)
     assert 'train' in facegen('--help', cwd=ROOT).stdout
 
 
@@ -103,7 +152,7 @@ def test_help_explains_every_option():
         (['train', '--dataset', 'mnist', '--minutes', '-1'], 'expected more than 0'),
         (['train', '--dataset', 'mnist', '--data', 'sample', '--batch-size', '6000'], '5000'),
         (['train', '--dataset', 'mnist', '--bogus', '1'], 'unrecognized arguments: --bogus'),
-        (['train', '--dataset', 'EMPTY'], 'no '),
+        (['train', '--dataset', 'EMPTY'], 'holds no pictures'),
         (['generate', 'EMPTY', '--out', 'a.npy'], 'no weights yet'),
         (['generate', 'RUN', '--out', 'a.jpg'], 'neither .npy nor .png'),
         (['generate', 'RUN', '--out', 'missing/a.npy'], 'there is no folder missing'),
@@ -127,9 +176,5 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not [file for file in tmp_path.iterdir() if file.name != 'data']
 
 
-def test_default_epochs_show_as_many_pictures_as_the_notebook():
-    knobs = {'mnist_epochs': 24, 'celeba_epochs': 100}
-    assert default_epochs('mnist', 5000, knobs) == 24
-    assert default_epochs('mnist', 60_000, knobs) == 2
-    assert default_epochs('celeba', 202_599, knobs) == 1
-    assert default_epochs('folder', 1998, knobs) == 50
+def test_default_epochs_show_about_as_many_pictures_of_every_set():
+    assert [default_epochs(count) for count in (999, 5000, 60_000, 202_599)] == [100, 20, 2, 1]

@@ -59,7 +59,7 @@ def test_figures_of_a_run_with_one_grid(tmp_path):
     run = RunFolder.create(tmp_path / 'run', {})
     run.add_samples(0, Image.new('RGB', (10, 10)))
     assert plot.timeline(run.path).width == 10
-    assert plot.before_after(run.path).mode == 'P'
+    assert plot.before_after(run.path).mode == 'RGB'
 
 
 def test_save_figures(run, tmp_path):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from facegen.recipes import CLASSIC, RECIPES, Recipe
+from facegen.recipes import CLASSIC, RECIPES, Recipe, recipe_named
 
 
 def test_classic_is_the_textbook():
@@ -46,3 +46,9 @@ def test_wrong_setting(setting, value):
 def test_recipes_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         CLASSIC.leak = 0
+
+
+def test_recipe_named():
+    assert recipe_named('classic') is CLASSIC
+    with pytest.raises(ValueError, match=r"no recipe 'best'; choose one of \['classic', "):
+        recipe_named('best')

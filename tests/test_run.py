@@ -1,5 +1,6 @@
 """The run folder."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -20,6 +21,22 @@ def test_a_second_run_gets_a_folder_of_its_own(tmp_path):
     first, second, third = (RunFolder.create(tmp_path / 'a', {'n': n}) for n in range(3))
     assert [run.path.name for run in (first, second, third)] == ['a', 'a-2', 'a-3']
     assert first.config() == {'n': 0}
+
+
+def test_an_empty_folder_is_used_and_foreign_files_are_not_mixed(tmp_path, monkeypatch):
+    (tmp_path / 'empty').mkdir()
+    assert RunFolder.create(tmp_path / 'empty', {}).path.name == 'empty'
+    (tmp_path / 'full').mkdir()
+    (tmp_path / 'full' / 'file').touch()
+    assert RunFolder.create(tmp_path / 'full', {}).path.name == 'full-2'
+    assert RunFolder.create(tmp_path / 'full' / 'file', {}).path.name == 'file-2'
+    monkeypatch.chdir(tmp_path / 'full')
+    assert RunFolder.create('.', {}).path.name == 'full-3'
+
+
+def test_numbers_of_numpy_stay_numbers(tmp_path):
+    run = RunFolder.create(tmp_path / 'a', {'z_dim': np.int64(8), 'rate': np.float32(0.5)})
+    assert run.config() == {'z_dim': 8, 'rate': 0.5}
 
 
 def test_samples_are_ordered_by_step_also_beyond_six_digits(tmp_path):

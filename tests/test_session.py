@@ -72,9 +72,12 @@ def test_bfloat16_only_where_the_cpu_has_it(monkeypatch):
     assert 'float32' in session.device()
 
 
-def test_a_gpu_is_used_and_its_memory_grows(monkeypatch):
+def test_with_a_gpu_its_memory_grows_and_the_cpu_rewrite_stays_off(monkeypatch):
     from facegen import session
 
     monkeypatch.setattr(session, 'GPUS', ['a GPU'])
+    monkeypatch.setattr(session, 'has_bfloat16', lambda: True)
     assert session.device() == '1 GPU'
+    rewrites = session.config().graph_options.rewrite_options
+    assert rewrites.auto_mixed_precision_onednn_bfloat16 == session.RewriterConfig.DEFAULT
     assert session.config().gpu_options.allow_growth

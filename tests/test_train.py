@@ -145,6 +145,7 @@ def test_a_data_set_is_told_the_epoch(train, tmp_path):
         ({'batch_size': 0}, 'batch_size is 0'),
         ({'batch_size': 65}, 'only 64 pictures'),
         ({'data_image_mode': 'RGB'}, 'have 3 channel'),
+        ({'seed': -1}, 'seed is -1'),
     ],
 )
 def test_bad_arguments_leave_no_folder(train, tmp_path, wrong, message):
