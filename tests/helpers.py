@@ -1,0 +1,54 @@
+"""What several test files need, beside the fixtures of conftest.py."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+NOBODY = 65534
+
+
+@contextmanager
+def unwritable(*folders):
+    """Nobody can write to `folders`, not even the root user of a container."""
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        with unprivileged():
+            yield
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+@contextmanager
+def unprivileged():
+    """The root user of a container is nobody for a while; others stay who they are."""
+    Image.init()  # its plugins may lie where only root can read them
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def make_public_folder():
+    """Yield a folder that other users can reach, which those of tmp_path are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def start(script, *args):
+    """Start a Python process that can import what this one can."""
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
+    command = [sys.executable, '-c', script, *map(str, args)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
