@@ -124,7 +124,8 @@ def train(arguments):
         )
     if options.get('minutes', 1) <= 0:
         raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
-    recipe = RECIPES[options.get('recipe', DEFAULT_RECIPES.get(arguments.dataset, 'faces'))]
+    sample = 'celeba' if folder else arguments.dataset  # whose settings suit these pictures
+    recipe = RECIPES[options.get('recipe', DEFAULT_RECIPES[sample])]
     recipe = replace(recipe, image_size=arguments.image_size)
     if 'updates' in options:
         recipe = replace(recipe, updates=arguments.updates)
@@ -147,7 +148,7 @@ def train(arguments):
         options.get('epochs', None if limited else default_epochs(dataset.shape[0])),
         arguments.batch_size,
         knobs['z_dim'],
-        knobs['learning_rate'],
+        knobs[f'{sample}_learning_rate'],
         knobs['beta1'],
         dataset.get_batches,
         dataset.shape,

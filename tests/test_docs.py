@@ -1,0 +1,50 @@
+"""What README promises: its commands, its pictures, its files."""
+
+import json
+import re
+
+from conftest import ROOT
+
+RUN = (
+    'python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && '
+    '.venv/bin/jupyter execute --inplace face_generation.ipynb'
+)
+TEST = (
+    'python3 -m venv .venv && .venv/bin/pip install -r requirements.txt -r requirements-dev.txt && '
+    '.venv/bin/python -m pytest'
+)
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+
+
+def test_readme_begins_with_a_picture_and_the_two_commands():
+    assert README.index('![') < README.index('```')
+    assert re.findall(r'```\n(.*?)\n```', README, re.DOTALL)[:2] == [RUN, TEST]
+
+
+def test_pictures_that_the_texts_show_exist_and_are_small():
+    cells = json.loads((ROOT / 'face_generation.ipynb').read_text(encoding='utf-8'))['cells']
+    texts = [
+        README,
+        *(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'markdown'),
+    ]
+    shown = {name for text in texts for name in re.findall(r'!\[[^\]]+\]\((images/[^)]+)\)', text)}
+    assert shown == {f'images/{file.name}' for file in (ROOT / 'images').iterdir()}
+    for name in shown:
+        limit = 1_000_000 if name.endswith('.gif') else 150_000
+        assert 0 < (ROOT / name).stat().st_size <= limit, name
+
+
+def test_files_that_readme_links_to_exist():
+    links = re.findall(r'\]\((?!https?:)([^)#]+)\)', README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_direct_dependency_is_pinned():
+    for name in 'requirements.txt', 'requirements-dev.txt':
+        lines = (ROOT / name).read_text(encoding='utf-8').splitlines()
+        wanted = [line for line in lines if line and not line.startswith('#')]
+        assert wanted
+        assert all(
+            re.match(r'[\w-]+==[\d.]+(; python_version [<>]=? "3\.\d+")?$', w) for w in wanted
+        )
