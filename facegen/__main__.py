@@ -184,7 +184,8 @@ def generate(arguments):
     if not arguments.out.parent.is_dir():
         raise ValueError(f'--out {arguments.out}: there is no folder {arguments.out.parent}')
     run = RunFolder(arguments.run_dir)
-    run.checkpoint()  # a wrong folder is told before TensorFlow takes seconds to start
+    run.config()  # so that a wrong folder is told before TensorFlow starts
+    run.checkpoint()
 
     from facegen.sampling import generate
 
@@ -196,9 +197,8 @@ def generate(arguments):
                 np.save(file, images, allow_pickle=False)
                 written = len(images)
             else:
-                grid = helper.images_square_grid(
-                    images, run.config()['data_image_mode'], value_range=(0, 255)
-                )
+                mode = 'L' if images.shape[-1] == 1 else 'RGB'
+                grid = helper.images_square_grid(images, mode, value_range=(0, 255))
                 grid.save(file, 'PNG')
                 written = (grid.width // images.shape[2]) ** 2
         partial.replace(arguments.out)

@@ -153,7 +153,7 @@ def test_help_explains_every_option():
         (['train', '--dataset', 'mnist', '--data', 'sample', '--batch-size', '6000'], '5000'),
         (['train', '--dataset', 'mnist', '--bogus', '1'], 'unrecognized arguments: --bogus'),
         (['train', '--dataset', 'EMPTY'], 'holds no pictures'),
-        (['generate', 'EMPTY', '--out', 'a.npy'], 'no weights yet'),
+        (['generate', 'EMPTY', '--out', 'a.npy'], 'is no run folder'),
         (['generate', 'RUN', '--out', 'a.jpg'], 'neither .npy nor .png'),
         (['generate', 'RUN', '--out', 'missing/a.npy'], 'there is no folder missing'),
         (['generate', 'RUN', '--count', '0', '--out', 'a.npy'], '0 is too few'),
