@@ -341,7 +341,7 @@ def link():
 
 
 @pytest.mark.parametrize(
-    'name', ['../1.jpg', 'a/../../1.jpg', '/tmp/1.jpg', 'C:/1.jpg', '..\\1.jpg', '\\1.jpg', link()]
+    'name', ['../1.jpg', 'a/../../1.jpg', '/1.jpg', 'C:/1.jpg', '..\\1.jpg', '\\1.jpg', link()]
 )
 def test_archive_that_reaches_outside_is_refused(server, tmp_path, name):
     evil = zipped({**FACES, name: b'/etc/passwd'})
