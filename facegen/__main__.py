@@ -1,6 +1,8 @@
 """The command line: train and generate without Jupyter."""
 
 import argparse
+import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +10,10 @@ from pathlib import Path
 from facegen.recipes import RECIPES
 
 PROGRAM = 'python -m facegen'
+NOTE = (
+    "Train the notebook's functions. The length of a latent, the learning rates and how often a "
+    'line is printed or a grid is saved come from its parameter cell.'
+)
 DEFAULT_RECIPES = {'mnist': 'digits', 'celeba': 'faces'}
 PICTURES = 100_000  # that a training goes through unless told otherwise; minutes on two cores
 
@@ -33,6 +39,11 @@ def whole_number(lowest):
     return parse
 
 
+def path(text):
+    """Return a path, with the home folder for a leading `~`, which shells leave in `--out=~/x`."""
+    return Path(text).expanduser()
+
+
 def parser():
     """Return the parser of all verbs."""
     main = Parser(
@@ -41,20 +52,23 @@ def parser():
     verbs = main.add_subparsers(dest='verb', required=True, metavar='VERB', parser_class=Parser)
     formats = {'formatter_class': argparse.ArgumentDefaultsHelpFormatter}
 
-    verb = verbs.add_parser('train', help='train a GAN and leave a run folder', **formats)
+    verb = verbs.add_parser(
+        'train', help='train a GAN and leave a run folder', description=NOTE, **formats
+    )
     verb.set_defaults(run=train)
     verb.add_argument(
         '--dataset',
+        type=os.path.expanduser,
         required=True,
         default=argparse.SUPPRESS,
         help='mnist, celeba, or a folder of JPEG or PNG pictures',
     )
-    verb.add_argument('--data-dir', type=Path, default='data', help='folder of the data sets')
+    verb.add_argument('--data-dir', type=path, default='data', help='folder of mnist and celeba')
     verb.add_argument(
         '--data',
         choices=['auto', 'sample', 'full'],
         default='auto',
-        help='auto: the full set if it is there, else the sample; full downloads what is missing',
+        help='of mnist and celeba; auto: the full set if it is there, else the sample; full downloads what is missing',
     )
     verb.add_argument(
         '--epochs',
@@ -94,19 +108,19 @@ def parser():
     )
     verb.add_argument(
         '--run-dir',
-        type=Path,
+        type=path,
         default=argparse.SUPPRESS,
-        help='folder to make; a number is added if it exists (default: runs/NAME_OF_DATASET)',
+        help='folder to make; a number is added unless it is new or empty (default: runs/NAME_OF_DATASET)',
     )
 
     verb = verbs.add_parser('generate', help='draw pictures with a trained generator', **formats)
     verb.set_defaults(run=generate)
-    verb.add_argument('run_dir', metavar='RUN', type=Path, help='the run folder of a training')
+    verb.add_argument('run_dir', metavar='RUN', type=path, help='the run folder of a training')
     verb.add_argument('--count', type=whole_number(1), default=25, help='number of pictures')
     verb.add_argument('--seed', type=whole_number(0), default=0, help='of the latents')
     verb.add_argument(
         '--out',
-        type=Path,
+        type=path,
         required=True,
         default=argparse.SUPPRESS,
         help='FILE.npy: all pictures, uint8 [count, height, width, channels]; FILE.png: a square grid',
@@ -118,11 +132,11 @@ def train(arguments):
     """Train as the notebook does; print the run folder."""
     options = vars(arguments)
     folder = arguments.dataset not in DEFAULT_RECIPES
-    if folder and not Path(arguments.dataset).is_dir():
+    if folder and not (arguments.dataset and Path(arguments.dataset).is_dir()):
         raise ValueError(
             f'--dataset {arguments.dataset} is neither mnist nor celeba nor a folder of pictures'
         )
-    if options.get('minutes', 1) <= 0:
+    if not 0 < options.get('minutes', 1) < math.inf:
         raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
     sample = 'celeba' if folder else arguments.dataset  # whose settings suit these pictures
     recipe = RECIPES[options.get('recipe', DEFAULT_RECIPES[sample])]
@@ -206,7 +220,7 @@ def generate(arguments):
         partial.unlink(missing_ok=True)
     left_out = len(images) - written
     print(
-        f'{arguments.out}: {written} pictures'
+        f'{arguments.out}: {written} pictures, drawn after {run.saved_step():,} steps of training'
         + (f'; {left_out} more do not fill a square' if left_out else '')
     )
 
@@ -216,11 +230,11 @@ def main(arguments=None):
     arguments = parser().parse_args(arguments)
     try:
         arguments.run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SyntaxError) as error:
         print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f'{PROGRAM} {arguments.verb}: interrupted', file=sys.stderr)
+        print(f'{PROGRAM} {arguments.verb}: interrupted; a run keeps its weights', file=sys.stderr)
         return 130
     return 0
 

@@ -4,7 +4,7 @@ import inspect
 import itertools
 import math
 import time
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -27,8 +27,8 @@ def check_arguments(
             raise ValueError(f'{name} is {counts[name]!r}; expected a whole number of at least 1')
     if not (isinstance(seed, Integral) and seed >= 0):
         raise ValueError(f'seed is {seed!r}; expected a whole number of at least 0')
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f'minutes is {minutes}; expected more than 0')
+    if minutes is not None and not (isinstance(minutes, Real) and 0 < minutes < math.inf):
+        raise ValueError(f'minutes is {minutes!r}; expected a number of more than 0')
     if minutes is None and not limits:
         raise ValueError('nothing ends this training; give epoch_count, max_steps or minutes')
     side = math.isqrt(counts['show_n_images'])
@@ -37,10 +37,10 @@ def check_arguments(
             f'show_n_images is {counts["show_n_images"]}; '
             f'expected a square number, such as {side**2} or {(side + 1) ** 2}'
         )
-    if not learning_rate > 0:
-        raise ValueError(f'learning_rate is {learning_rate}; expected more than 0, such as 3e-4')
-    if not 0 <= beta1 < 1:
-        raise ValueError(f'beta1 is {beta1}; expected 0 or more, and below 1')
+    if not (isinstance(learning_rate, Real) and 0 < learning_rate < math.inf):
+        raise ValueError(f'learning_rate is {learning_rate!r}; expected more than 0, such as 3e-4')
+    if not (isinstance(beta1, Real) and 0 <= beta1 < 1):
+        raise ValueError(f'beta1 is {beta1!r}; expected 0 or more, and below 1')
     if len(data_shape) != 4:
         raise ValueError(
             f'data_shape is {tuple(data_shape)}; expected (count, height, width, channels)'
@@ -48,7 +48,7 @@ def check_arguments(
     count, *size, channels = data_shape
     if counts['batch_size'] > count:
         raise ValueError(
-            f'batch_size is {counts["batch_size"]}, but there are only {count} pictures; '
+            f'batch_size is {counts["batch_size"]}, but the data set holds {count}; '
             f'choose at most {count}'
         )
     if data_image_mode not in CHANNELS:
@@ -81,7 +81,7 @@ def training_batches(
     that takes `epoch`, as `helper.Dataset` does, is told which, from 0, so that its order depends
     on nothing else.
 
-    Raises ValueError if an epoch brings no batch.
+    Raises ValueError if an epoch brings no batch, or if the first one is out of range.
     """
     by_epoch = 'epoch' in inspect.signature(get_batches).parameters
     started = clock()
@@ -91,11 +91,23 @@ def training_batches(
         steps_before = step
         for images in get_batches(batch_size, **options):
             step += 1
+            if step == 1:
+                check_range(images)
             yield epoch, step, images
             if step == max_steps or (minutes and clock() - started >= 60 * minutes):
                 return
         if step == steps_before:
             raise ValueError(f'get_batches({batch_size}) gave no batch in epoch {epoch}')
+
+
+def check_range(images):
+    """Raise ValueError if images do not lie in [-0.5, 0.5], but for rounding."""
+    low, high = np.min(images), np.max(images)
+    if not (low >= -0.501 and high <= 0.501):
+        raise ValueError(
+            f'get_batches gave values from {low} to {high}; expected [-0.5, 0.5]: '
+            'divide pictures of 0 to 255 by 255 and subtract 0.5'
+        )
 
 
 def report(run, bar, settings, epoch, step, d_loss, g_loss):

@@ -52,12 +52,25 @@ def definitions(path=NOTEBOOK):
 
 
 def parameters(path=NOTEBOOK):
-    """Return {name: value} of the notebook's parameter cell, which holds literals only."""
-    source = next(source for _, source in code_cells(path) if source.startswith('# parameters'))
-    return {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in ast.parse(source, 'parameters').body
-    }
+    """Return {name: value} of the notebook's parameter cell, which holds literals only.
+
+    Raises ValueError if there is no such cell, or if a line of it is anything else.
+    """
+    sources = (source for _, source in code_cells(path) if source.startswith('# parameters'))
+    source = next(sources, None)
+    if source is None:
+        raise ValueError(f"{path} has no parameter cell; its first line must be '# parameters'")
+    values = {}
+    for node in ast.parse(source, f'{Path(path).name}:parameters').body:
+        try:
+            (target,) = node.targets
+            values[target.id] = ast.literal_eval(node.value)
+        except (AttributeError, ValueError) as error:
+            raise ValueError(
+                f'{path}: line {node.lineno} of the parameter cell is not `name = value` '
+                f'with a literal value: {ast.unparse(node)}'
+            ) from error
+    return values
 
 
 def execute(path=NOTEBOOK, out=None, **overrides):

@@ -41,8 +41,8 @@ def loss_curves(run_dir, *, window=25):
     """Draw both losses of a run over its steps, and where they would be at equilibrium.
 
     A discriminator that answers 1/2 to everything has d_loss = 2 log 2 and g_loss = log 2, whatever
-    the smoothing: the dashed lines. Thick lines are means over `window` steps, thin ones the steps themselves; the
-    highest peaks of these are cut off.
+    the smoothing: the dashed lines. Thick lines are means over `window` steps, thin ones the steps
+    themselves; the highest peaks of these are cut off.
     """
     history = RunFolder(run_dir).history()
     steps = [line['step'] for line in history]

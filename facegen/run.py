@@ -33,6 +33,8 @@ def claim(folder):
             return False
         (folder / 'checkpoints').mkdir()  # fails if another process was faster
     except FileExistsError:
+        if folder.is_file():
+            raise NotADirectoryError(f'{folder} is a file; choose another run folder') from None
         return False
     return True
 
@@ -94,10 +96,18 @@ class RunFolder:
 
         Raises FileNotFoundError if the run has saved none.
         """
+        return str(self.checkpoints()[-1][1].with_suffix(''))
+
+    def saved_step(self):
+        """Return the step of the last checkpoint; raises like `checkpoint`."""
+        return self.checkpoints()[-1][0]
+
+    def checkpoints(self):
+        """Return [(step, index file)] of the checkpoints, oldest first; raises like `checkpoint`."""
         saved = by_step((self.path / 'checkpoints').glob('step_*.index'))
         if not saved:
             raise FileNotFoundError(f'{self.path} holds no weights yet; let its training finish')
-        return str(saved[-1][1].with_suffix(''))
+        return saved
 
     def next_checkpoint(self, step):
         """Return the name under which TensorFlow's Saver shall write the weights of `step`."""

@@ -51,7 +51,7 @@ def generate(run, count, seed, *, batch_size=100):
             except (tf.errors.OpError, ValueError) as error:
                 raise ValueError(
                     f'the weights in {run.path} are damaged, or those of another generator than '
-                    f"the notebook's ({type(error).__name__})"
+                    f'that of {notebook.NOTEBOOK.name} ({type(error).__name__})'
                 ) from error
             z = latents(seed, count, z_dim)
             return np.concatenate(

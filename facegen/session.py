@@ -1,5 +1,6 @@
 """How this project runs TensorFlow: quiet start, TF1 mode, device, memory and precision."""
 
+import faulthandler
 import os
 import platform
 import sys
@@ -24,11 +25,16 @@ def without_start_up_lines():
     """
     sys.stderr.flush()
     stderr = os.dup(2)
+    report_crash = not faulthandler.is_enabled()
     with tempfile.TemporaryFile() as held_back:
         os.dup2(held_back.fileno(), 2)
+        if report_crash:  # such as a CPU without AVX: what is held back would be lost
+            faulthandler.enable(stderr)
         try:
             yield
         finally:
+            if report_crash:
+                faulthandler.disable()
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)

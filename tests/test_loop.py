@@ -41,7 +41,7 @@ def test_good_arguments():
         ({'batch_size': 0}, 'batch_size is 0'),
         ({'batch_size': 6.5}, 'batch_size is 6.5'),
         ({'batch_size': '64'}, "batch_size is '64'"),
-        ({'batch_size': 65}, 'only 64 pictures'),
+        ({'batch_size': 65}, 'the data set holds 64'),
         ({'z_dim': -1}, 'z_dim is -1'),
         ({'print_every': 0}, 'print_every is 0'),
         ({'show_every': 0}, 'show_every is 0'),
@@ -53,6 +53,10 @@ def test_good_arguments():
         ({'epoch_count': None}, 'nothing ends this training'),
         ({'max_steps': 0}, 'max_steps is 0'),
         ({'minutes': 0}, 'minutes is 0'),
+        ({'minutes': '3'}, "minutes is '3'"),
+        ({'minutes': float('inf')}, 'minutes is inf'),
+        ({'learning_rate': 'x'}, "learning_rate is 'x'"),
+        ({'beta1': None}, 'beta1 is None'),
         ({'learning_rate': 0}, 'learning_rate is 0'),
         ({'learning_rate': float('nan')}, 'learning_rate is nan'),
         ({'beta1': 1}, 'beta1 is 1'),
@@ -69,12 +73,13 @@ def test_bad_arguments(wrong, message):
 
 def classic(batch_size):
     """A get_batches of the exercise: one positional argument, a new pass at every call."""
-    yield from (np.full([batch_size, 1], i) for i in range(3))
+    yield from (np.full([batch_size, 1], i / 8) for i in range(3))
 
 
 def test_a_classic_get_batches_is_called_for_every_epoch():
     seen = [(epoch, step, images[0, 0]) for epoch, step, images in training_batches(classic, 2, 2)]
-    assert seen == [(1, 1, 0), (1, 2, 1), (1, 3, 2), (2, 4, 0), (2, 5, 1), (2, 6, 2)]
+    values = [(1, 1, 0), (1, 2, 1 / 8), (1, 3, 2 / 8), (2, 4, 0), (2, 5, 1 / 8), (2, 6, 2 / 8)]
+    assert seen == values
 
 
 def test_get_batches_is_told_the_epoch():
@@ -110,6 +115,13 @@ def test_total_steps():
     assert total_steps(100, 30, 2, 4) == 4
     assert total_steps(100, 30, None, 4) == 4
     assert total_steps(100, 30, None, None) is None
+
+
+@pytest.mark.parametrize('value', [255, -1, float('nan')])
+def test_batches_out_of_range(value):
+    batches = training_batches(lambda batch_size: iter([np.full([2, 4, 4, 1], value)]), 2, 1)
+    with pytest.raises(ValueError, match=r'expected \[-0.5, 0.5\]: divide pictures of 0 to 255'):
+        next(batches)
 
 
 def test_no_batches():

@@ -63,12 +63,19 @@ def test_train_writes_the_run_folder(run):
 
 def test_generate(run, tmp_path):
     done = facegen('generate', run, '--count', 10, '--seed', 3, '--out', 'a.npy', cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, 'a.npy: 10 pictures\n', '')
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        'a.npy: 10 pictures, drawn after 7 steps of training\n',
+        '',
+    )
     images = np.load(tmp_path / 'a.npy', allow_pickle=False)
     assert images.shape == (10, 32, 32, 3)
     assert images.dtype == np.uint8
     done = facegen('generate', run, '--count', 10, '--seed', 3, '--out', 'a.png', cwd=tmp_path)
-    assert done.stdout == 'a.png: 9 pictures; 1 more do not fill a square\n'
+    assert (
+        done.stdout
+        == 'a.png: 9 pictures, drawn after 7 steps of training; 1 more do not fill a square\n'
+    )
     np.testing.assert_array_equal(Image.open(tmp_path / 'a.png').crop((32, 0, 64, 32)), images[1])
     assert sorted(file.name for file in tmp_path.iterdir()) == ['a.npy', 'a.png']
 
@@ -145,6 +152,8 @@ def test_help_explains_every_option():
         (['evaluate'], "invalid choice: 'evaluate'"),
         (['train'], 'required: --dataset'),
         (['train', '--dataset', 'cifar'], 'neither mnist nor celeba nor a folder'),
+        (['train', '--dataset', ''], 'neither mnist nor celeba nor a folder'),
+        (['train', '--dataset', 'mnist', '--minutes', 'nan'], 'expected more than 0'),
         (['train', '--dataset', 'mnist', '--batch-size', '0'], '0 is too few'),
         (['train', '--dataset', 'mnist', '--batch-size', 'x'], "invalid whole number value: 'x'"),
         (['train', '--dataset', 'mnist', '--recipe', 'best'], "invalid choice: 'best'"),

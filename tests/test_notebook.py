@@ -148,6 +148,21 @@ def test_not_a_notebook(tmp_path, text):
         notebook.definitions(tmp_path / 'b.ipynb')
 
 
+@pytest.mark.parametrize(
+    ('source', 'message'),
+    [
+        ('n = 1', 'has no parameter cell'),
+        ('# parameters\nn: int = 3', 'line 2 of the parameter cell is not .*: n: int = 3'),
+        ('# parameters\nn = 10 * 10', 'is not .*: n = 10'),
+        ('# parameters\na = b = 1', 'is not .*: a = b = 1'),
+        ('# parameters\nprint(1)', 'is not .*: print'),
+    ],
+)
+def test_parameter_cells_of_other_notebooks(tmp_path, source, message):
+    with pytest.raises(ValueError, match=message):
+        notebook.parameters(write(tmp_path / 'a.ipynb', source))
+
+
 def test_unknown_parameter():
     with pytest.raises(
         ValueError, match=r"no parameter \['epochs'\]; the notebook has .*batch_size"

@@ -29,7 +29,8 @@ def test_an_empty_folder_is_used_and_foreign_files_are_not_mixed(tmp_path, monke
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'file').touch()
     assert RunFolder.create(tmp_path / 'full', {}).path.name == 'full-2'
-    assert RunFolder.create(tmp_path / 'full' / 'file', {}).path.name == 'file-2'
+    with pytest.raises(NotADirectoryError, match='is a file; choose another run folder'):
+        RunFolder.create(tmp_path / 'full' / 'file', {})
     monkeypatch.chdir(tmp_path / 'full')
     assert RunFolder.create('.', {}).path.name == 'full-3'
 

@@ -50,6 +50,16 @@ def test_other_lines_on_stderr_come_through():
     assert run(code) == ('', 'E0000 out of memory\nand this\nafter\n')
 
 
+def test_a_crash_while_lines_are_held_back_is_not_silent():
+    code = (
+        'import os\n'
+        'from facegen.session import without_start_up_lines\n'
+        'with without_start_up_lines():\n'
+        '    os.abort()\n'
+    )
+    assert 'Fatal Python error: Aborted' in run(code)[1]
+
+
 def test_tensorflow_imported_too_early():
     _, error = run('import tensorflow, facegen', TF_USE_LEGACY_KERAS='0', TF_CPP_MIN_LOG_LEVEL='3')
     assert 'restart the kernel and import facegen first' in error

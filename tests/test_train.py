@@ -143,7 +143,7 @@ def test_a_data_set_is_told_the_epoch(train, tmp_path):
     ('wrong', 'message'),
     [
         ({'batch_size': 0}, 'batch_size is 0'),
-        ({'batch_size': 65}, 'only 64 pictures'),
+        ({'batch_size': 65}, 'the data set holds 64'),
         ({'data_image_mode': 'RGB'}, 'have 3 channel'),
         ({'seed': -1}, 'seed is -1'),
     ],
@@ -162,6 +162,23 @@ def test_generate_draws_the_last_grid_of_the_training(train):
         _, last = run.samples()[-1]
         # Training may draw in bfloat16, which has 8 bits.
         assert np.abs(grid - np.int16(Image.open(last))).max() <= 3
+
+
+def test_an_interrupt_keeps_the_weights_of_its_step(notebook, digit_batches, tmp_path):
+    get_batches, data_shape, mode = digit_batches
+
+    def interrupted(batch_size):
+        yield from list(get_batches(batch_size))[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        notebook.train(
+            **SMALL, get_batches=interrupted, data_shape=data_shape, data_image_mode=mode,
+            show_n_images=4, run_dir=tmp_path / 'run',
+        )  # fmt: skip
+    run = RunFolder(tmp_path / 'run')
+    assert run.saved_step() == 2
+    assert [step for step, _ in run.samples()] == [0, 2]
 
 
 def test_generate_is_independent_of_count_and_batches(train):
