@@ -1000,11 +1000,16 @@ def images_square_grid(images, mode, *, value_range=None):
     return Image.fromarray(grid[..., 0] if mode == 'L' else grid)
 
 
+def in_notebook():
+    """Tell whether this runs in the kernel of a notebook, which shows more than text."""
+    ipython = sys.modules.get('IPython')
+    return ipython is not None and hasattr(ipython.get_ipython(), 'kernel')
+
+
 def progress(iterable=None, **tqdm_options):
     """Return a tqdm bar that leaves one line in a saved notebook; on stderr elsewhere."""
     options = {'mininterval': 0.5, **tqdm_options}
-    ipython = sys.modules.get('IPython')
-    if ipython and hasattr(ipython.get_ipython(), 'kernel'):
+    if in_notebook():
         options |= {'file': _DisplayedLine(), 'position': 0}
     return tqdm(iterable, **options)
 

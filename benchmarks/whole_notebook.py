@@ -36,7 +36,7 @@ def main():
             'runs_dir': f'{folder}/runs',
         }
         code = (
-            'import sys; from facegen import notebook; '
+            'from facegen import notebook; '
             f'notebook.execute(out={f"{folder}/out.ipynb"!r}, **{overrides!r})'
         )
         started = time.perf_counter()

@@ -68,7 +68,8 @@ def parser():
         '--data',
         choices=['auto', 'sample', 'full'],
         default='auto',
-        help='of mnist and celeba; auto: the full set if it is there, else the sample; full downloads what is missing',
+        help='of mnist and celeba; auto: the full set if it is there, else the sample; '
+        'full downloads what is missing',
     )
     verb.add_argument(
         '--epochs',
@@ -110,7 +111,8 @@ def parser():
         '--run-dir',
         type=path,
         default=argparse.SUPPRESS,
-        help='folder to make; a number is added unless it is new or empty (default: runs/NAME_OF_DATASET)',
+        help='folder to make; a number is added unless it is new or empty '
+        '(default: runs/NAME_OF_DATASET)',
     )
 
     verb = verbs.add_parser('generate', help='draw pictures with a trained generator', **formats)
@@ -123,7 +125,8 @@ def parser():
         type=path,
         required=True,
         default=argparse.SUPPRESS,
-        help='FILE.npy: all pictures, uint8 [count, height, width, channels]; FILE.png: a square grid',
+        help='FILE.npy: all pictures, uint8 [count, height, width, channels]; '
+        'FILE.png: a square grid',
     )
     return main
 

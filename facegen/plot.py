@@ -2,13 +2,13 @@
 
 import io
 import math
-import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
+import helper
 from facegen.run import RunFolder
 
 COLORS = {'d_loss': '#0072b2', 'g_loss': '#d55e00'}  # told apart by colour-blind readers too
@@ -20,8 +20,7 @@ def show(image):
 
     It is shown in 128 colours, which look the same at this size and keep the notebook small.
     """
-    ipython = sys.modules.get('IPython')
-    if ipython and getattr(ipython.get_ipython(), 'kernel', None):
+    if helper.in_notebook():
         from IPython.display import display
 
         display(few_colors(image), include=['image/png', 'text/plain'])  # no JPEG beside it

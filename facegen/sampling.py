@@ -36,6 +36,7 @@ def generate(run, count, seed, *, batch_size=100):
         z_dim, channels = config['z_dim'], config['data_shape'][-1]
     except (KeyError, TypeError) as error:
         raise ValueError(f'{run.path} has a damaged config.json ({error!r})') from error
+    checkpoint = run.checkpoint()
     generator = notebook.definitions().generator
     with tf.Graph().as_default():
         input_z = tf.placeholder(tf.float32, [None, z_dim])
@@ -46,8 +47,8 @@ def generate(run, count, seed, *, batch_size=100):
         tf.get_default_graph().finalize()
         with tf.Session(config=session.config(mixed_precision=False)) as sess:
             try:
-                check_shapes(run.checkpoint(), weights)
-                saver.restore(sess, run.checkpoint())
+                check_shapes(checkpoint, weights)
+                saver.restore(sess, checkpoint)
             except (tf.errors.OpError, ValueError) as error:
                 raise ValueError(
                     f'the weights in {run.path} are damaged, or those of another generator than '
