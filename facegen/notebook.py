@@ -100,5 +100,7 @@ def execute(path=NOTEBOOK, out=None, **overrides):
         client.execute()
     finally:
         book.metadata.pop('language_info', None)
+        for cell in book.cells:
+            cell.metadata.pop('execution', None)  # times that `jupyter execute` has recorded
         nbformat.write(book, path if out is None else out)
     return book

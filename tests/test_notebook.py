@@ -182,6 +182,13 @@ def test_a_failing_cell_keeps_what_ran_before_it(tmp_path):
     assert json.loads(path.read_text())['cells'][1]['outputs'] == []
 
 
+def test_times_of_an_earlier_run_are_not_kept(tmp_path):
+    book = nbformat.read(write(tmp_path / 'a.ipynb', '# parameters\nn = 1'), as_version=4)
+    book.cells[0].metadata['execution'] = {'iopub.execute_input': '2026-01-01T00:00:00Z'}
+    nbformat.write(book, tmp_path / 'a.ipynb')
+    assert notebook.execute(tmp_path / 'a.ipynb').cells[0].metadata == {}
+
+
 @pytest.mark.slow
 def test_whole_notebook(sample_data, tmp_path):
     """The deliverable itself, with small parameters injected behind its parameter cell."""
