@@ -98,17 +98,18 @@ def versions():
     }
 
 
-def config(*, mixed_precision=True):
+def config(precision='auto'):
     """Return the configuration of a session.
 
-    A GPU gives memory as it is asked for, not all of it at once. `mixed_precision` lets
-    TensorFlow's graph rewrite run convolutions and matrix products in bfloat16 where the CPU has it.
+    A GPU gives memory as it is asked for, not all of it at once. Precision 'auto' lets TensorFlow's
+    graph rewrite run convolutions and matrix products in bfloat16 where the CPU has it; 'float32'
+    does not.
     """
     proto = tf.ConfigProto(allow_soft_placement=True)
     proto.gpu_options.allow_growth = True
     rewrites = proto.graph_options.rewrite_options
     # The remapper fails, loudly and without effect, on a leaky ReLU behind a bias and its gradient.
     rewrites.remapping = RewriterConfig.OFF
-    if mixed_precision and not GPUS and has_bfloat16():
+    if precision == 'auto' and not GPUS and has_bfloat16():
         rewrites.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
     return proto

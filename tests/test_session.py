@@ -68,17 +68,17 @@ def test_tensorflow_imported_too_early():
 def test_bfloat16_only_where_the_cpu_has_it(monkeypatch):
     from facegen import session
 
-    def precision(**options):
+    def rewrite(**options):
         rewrites = session.config(**options).graph_options.rewrite_options
         return rewrites.auto_mixed_precision_onednn_bfloat16
 
     monkeypatch.setattr(session, 'GPUS', [])
     monkeypatch.setattr(session, 'has_bfloat16', lambda: True)
-    assert precision() == session.RewriterConfig.ON
-    assert precision(mixed_precision=False) == session.RewriterConfig.DEFAULT
+    assert rewrite() == session.RewriterConfig.ON
+    assert rewrite(precision='float32') == session.RewriterConfig.DEFAULT
     assert 'bfloat16' in session.device()
     monkeypatch.setattr(session, 'has_bfloat16', lambda: False)
-    assert precision() == session.RewriterConfig.DEFAULT
+    assert rewrite() == session.RewriterConfig.DEFAULT
     assert 'float32' in session.device()
 
 

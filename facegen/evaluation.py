@@ -1,0 +1,303 @@
+"""How good drawn pictures are: every number that this project gives about a set of pictures.
+
+Nothing here takes part in training. A number means little alone: `real_scores` says what real
+pictures score, which is the best that a generator can hope for.
+"""
+
+import numpy as np
+
+from facegen import metrics
+
+DATASETS = ('mnist', 'celeba', 'folder')
+MIN_PICTURES = 20  # fewer say nothing; 1,000 are few
+MOST_COMPARED = 2000  # pictures or features of either set, where a metric compares pairs
+MOST_REFERENCES = 10_000  # real pictures whose features are computed
+QUICK_REFERENCES = 5000
+PAIRED = 500  # pictures of either set whose distances to each other are averaged
+
+NOT_IN_TABLE = {'seed', 'n_reference', 'precision_recall_n'}
+
+DIGIT_SHAPE = (28, 28, 1)
+SMALLEST_FACE = 8  # side that has features, pixels
+
+RARE_CLASS = 0.02  # share of a digit; real ones have 0.09 to 0.11
+HIGH_KL = 0.2  # nats; two digits missing are 0.22
+LOW_DIVERSITY = 0.5
+LOW_NEAREST_RATIO = 0.5
+HIGH_NEARER_SHARE = 0.2  # 0.01 is expected
+
+
+def evaluate(images, dataset_name, reference, *, seed=0):
+    """Return the scores of drawn `images` as a dictionary of plain numbers and lists.
+
+    Args:
+        images: uint8 [n, h, w, c], n of 20 or more; for digits [n, 28, 28, 1].
+        dataset_name: 'mnist', 'celeba' or 'folder'.
+        reference: uint8 [m, h, w, c], the real pictures at hand, which training may have seen.
+        seed: Of the subsets and projections.
+
+    Digits are compared with MNIST's 10,000 test digits, by the features of `facegen.digits`; of
+    these the kernel distance, precision and recall use 2,000, the last two by direction only.
+    Faces, and pictures of a folder, are compared with `reference`, by the features of
+    `facegen.faces`, and from 14x14 on have a sliced Wasserstein distance per level of a pyramid.
+
+    `diversity` is the mean distance between two pictures, over that of two real ones;
+    `nearest_ratio` and `nearer_than_real` (see `metrics.memorising`) say whether pictures of
+    `reference` are repeated. Fréchet distance, precision, recall and sliced Wasserstein distance
+    depend on n and on the size of `reference`, so compare equal sizes only.
+
+    Raises ValueError for pictures that do not fit each other or are too few.
+    """
+    images, reference = checked(images, dataset_name, reference)
+    some = pick(images, MOST_COMPARED, seed)
+    return {
+        **described(images, dataset_name, reference, seed),
+        **SCORES[dataset_name](images, reference, seed),
+        'diversity': diversity(images, reference, seed),
+        **metrics.memorising(some, reference, seed=seed),
+    }
+
+
+def real_scores(dataset_name, reference, count, *, seed=0):
+    """Return what `count` real pictures of `reference` score, as `evaluate` would.
+
+    Digits are any of `reference` (all where there are fewer than `count`), since test digits judge
+    them; the classifier knows them from its training. Of other pictures, at most half are held out
+    and compared with the rest. 'n' says how many there were: more drawn pictures, or drawn pictures
+    that are compared with more, have an easier time, but for the kernel distance. Whether real
+    pictures repeat real ones is not asked.
+
+    Raises ValueError like `evaluate`.
+    """
+    count = min(count, len(reference) // (1 if dataset_name == 'mnist' else 2))
+    order = np.random.default_rng([seed, 1]).permutation(len(reference))
+    held_out = reference[np.sort(order[:count])]
+    rest = reference if dataset_name == 'mnist' else reference[np.sort(order[count:])]
+    held_out, rest = checked(held_out, dataset_name, rest)
+    return {
+        **described(held_out, dataset_name, rest, seed),
+        **SCORES[dataset_name](held_out, rest, seed),
+        'diversity': diversity(held_out, rest, seed),
+    }
+
+
+class QuickEvaluation:
+    """A cheap evaluation of a few hundred pictures, again and again during a training.
+
+    What it needs of the real pictures is computed once. It compares with the pictures that are
+    trained on, never with test digits, so it may choose the weights that `evaluate` then judges.
+    """
+
+    def __init__(self, dataset_name, pixels):
+        """Look at up to 5,000 of the real `pixels`, uint8 [m, h, w, c], m of 2 or more.
+
+        Digits that are not 28x28 are compared as other pictures are, and those below 8x8 by pixel.
+        """
+        digits = dataset_name == 'mnist' and pixels.shape[1:] == DIGIT_SHAPE
+        self.dataset_name = 'mnist' if digits else 'folder'
+        pixels, _ = checked(pixels, self.dataset_name, pixels, at_least=2)
+        self.real = pick(pixels, QUICK_REFERENCES, 0)
+        features, _ = features_of(self.real, self.dataset_name)
+        self.moments = metrics.moments(features)
+        self.real_distance = metrics.mean_pairwise_distance(pick(self.real, PAIRED, 0))
+
+    def __call__(self, images):
+        """Return the scores of uint8 `images` [n, h, w, c], 500 to 1,000 for steady numbers.
+
+        frechet_distance, diversity and n; for digits also what `metrics.class_report` says.
+        Compare equal n only.
+        """
+        images, _ = checked(images, self.dataset_name, self.real, at_least=2)
+        features, report = features_of(images, self.dataset_name)
+        distance = metrics.mean_pairwise_distance(pick(images, PAIRED, 0))
+        return {
+            'n': len(images),
+            'frechet_distance': metrics.frechet_distance(*metrics.moments(features), *self.moments),
+            'diversity': distance / self.real_distance if self.real_distance else 1.0,
+            **report,
+        }
+
+
+def score_table(drawn, real):
+    """Return the scores of drawn and of real pictures as lines of text, side by side."""
+    lines = [f'{"":30}{"drawn":>10}{"real":>10}']
+    for name, value in drawn.items():
+        values = [value, real.get(name)]
+        if isinstance(value, dict):
+            rows = [(f'{name} {key}', [value[key], values[1] and values[1][key]]) for key in value]
+        elif name in NOT_IN_TABLE or isinstance(value, (str, list)):
+            continue
+        else:
+            rows = [(name, values)]
+        lines += [row(label.replace('_', ' '), numbers) for label, numbers in rows]
+    return '\n'.join(lines)
+
+
+def row(label, numbers):
+    """Return one line of a table, with a dash for None."""
+    cells = ['-' if number is None else f'{number:.4g}' for number in numbers]
+    return f'{label:30}' + ''.join(f'{cell:>10}' for cell in cells)
+
+
+def warnings_of(scores):
+    """Return a sentence for every sign in `scores`, of either evaluation, of a failed training."""
+    found = []
+    shares = scores.get('class_histogram', [])
+    rare = [f'{digit} ({share:.1%})' for digit, share in enumerate(shares) if share < RARE_CLASS]
+    if rare:
+        found.append(
+            f'Hardly drawn at all: the digit {", ".join(rare)}; about a tenth each is expected.'
+        )
+    if scores.get('class_kl', 0) > HIGH_KL:
+        found.append(
+            f'The digits are drawn unevenly: {scores["class_kl"]:.2f} nats from an equal share of '
+            f'each; {HIGH_KL} is the limit, real digits have less than 0.01.'
+        )
+    if scores.get('diversity', 1) < LOW_DIVERSITY:
+        found.append(
+            f'The pictures are too much alike: they differ {scores["diversity"]:.2f} times as much '
+            'as real ones do.'
+        )
+    if (
+        scores.get('nearest_ratio', 1) < LOW_NEAREST_RATIO
+        or scores.get('nearer_than_real', 0) > HIGH_NEARER_SHARE
+    ):
+        found.append(
+            'The pictures may repeat training pictures: they lie '
+            f'{scores["nearest_ratio"]:.2f} times as far from the nearest one as real pictures do, '
+            f'and {scores["nearer_than_real"]:.0%} of them nearer than nearly all real ones.'
+        )
+    return found
+
+
+def digit_scores(images, reference, seed):
+    """Return how digits compare with MNIST's test digits; `reference` is not used."""
+    from facegen.digits import test_set_statistics
+
+    features, report = features_of(images, 'mnist')
+    test = test_set_statistics()
+    value, error = metrics.kernel_distance(test.features, features)
+    return {
+        'frechet_distance': metrics.frechet_distance(
+            *metrics.moments(features), test.mean, test.covariance
+        ),
+        'kernel_distance': value,
+        'kernel_distance_standard_error': error,
+        # Blur and noise shorten a digit's features, and between long ones there is room for
+        # anything: by length, noisy digits have a higher precision than real ones.
+        **neighbours(unit(test.features), unit(features), seed),
+        **report,
+    }
+
+
+def face_scores(images, reference, seed):
+    """Return how pictures compare with those of `reference`, by features and by texture."""
+    reference = pick(reference, MOST_REFERENCES, seed)
+    real, _ = features_of(reference, 'celeba')
+    fake, _ = features_of(images, 'celeba')
+    count = min(len(images), len(reference), MOST_COMPARED)
+    levels = {}
+    if images.shape[1] >= metrics.LOWEST_SIDE:
+        levels = metrics.sliced_wasserstein(
+            pick(reference, count, seed), pick(images, count, seed), seed=seed
+        )
+    value, error = metrics.kernel_distance(real, fake)
+    return {
+        'frechet_distance': metrics.frechet_distance(
+            *metrics.moments(fake), *metrics.moments(real)
+        ),
+        'kernel_distance': value,
+        'kernel_distance_standard_error': error,
+        **neighbours(real, fake, seed),
+        'sliced_wasserstein': {str(side): distance for side, distance in levels.items()},
+    }
+
+
+SCORES = {'mnist': digit_scores, 'celeba': face_scores, 'folder': face_scores}
+
+
+def neighbours(real, fake, seed):
+    """Return precision and recall of features [m, d] and [n, d], equally many of each."""
+    count = min(len(real), len(fake), MOST_COMPARED)
+    precision, recall = metrics.precision_recall(pick(real, count, seed), pick(fake, count, seed))
+    return {'precision': precision, 'recall': recall, 'precision_recall_n': count}
+
+
+def unit(features):
+    """Return features [n, d] scaled to length 1."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def features_of(images, dataset_name):
+    """Return (features [n, d], what the classifier says about digits, {} for other pictures).
+
+    Features of pictures below 8x8 are their pixels, in [0, 1].
+    """
+    if dataset_name == 'mnist':
+        from facegen.digits import digit_features
+
+        features, probabilities = digit_features(images)
+        return features, metrics.class_report(probabilities)
+    if min(images.shape[1:3]) < SMALLEST_FACE:
+        return images.reshape(len(images), -1) / 255, {}
+    from facegen.faces import face_features
+
+    return face_features(images), {}
+
+
+def diversity(images, reference, seed):
+    """Return the mean distance between two of `images` over that of two of `reference`."""
+    real = metrics.mean_pairwise_distance(pick(reference, PAIRED, seed))
+    return metrics.mean_pairwise_distance(pick(images, PAIRED, seed)) / real
+
+
+def pick(pictures, count, seed):
+    """Return `count` pictures, drawn by `seed`, in their own order; all if there are fewer."""
+    if len(pictures) <= count:
+        return pictures
+    chosen = np.random.default_rng(seed).choice(len(pictures), count, replace=False)
+    return pictures[np.sort(chosen)]
+
+
+def described(images, dataset_name, reference, seed):
+    """Return what a score depends on."""
+    return {
+        'dataset': dataset_name,
+        'n': len(images),
+        'n_reference': len(reference),
+        'image_shape': list(images.shape[1:]),
+        'seed': seed,
+    }
+
+
+def checked(images, dataset_name, reference, *, at_least=MIN_PICTURES):
+    """Return both sets as arrays; raise ValueError if they cannot be compared, saying why."""
+    if dataset_name not in DATASETS:
+        raise ValueError(f'unknown data set {dataset_name!r}; choose one of {sorted(DATASETS)}')
+    images, reference = np.asarray(images), np.asarray(reference)
+    for name, pictures in ('drawn', images), ('real', reference):
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
+            raise ValueError(
+                f'the {name} pictures are {pictures.dtype} {list(pictures.shape)}; expected uint8 '
+                '[n, height, width, 1 or 3], 0 to 255'
+            )
+        if len(pictures) < at_least:
+            raise ValueError(
+                f'there are {len(pictures)} {name} pictures; expected at least {at_least}'
+            )
+    check_shapes(images.shape, dataset_name, reference.shape)
+    return images, reference
+
+
+def check_shapes(shape, dataset_name, reference_shape):
+    """Raise ValueError if pictures [n, h, w, c] cannot be compared with real ones of that shape."""
+    size, real_size = list(shape[1:]), list(reference_shape[1:])
+    if dataset_name == 'mnist' and size != list(DIGIT_SHAPE):
+        raise ValueError(
+            f'the drawn pictures are {size}, but the classifier that measures digits knows '
+            "[28, 28, 1] only; for other pictures, choose 'celeba' or a folder"
+        )
+    if size != real_size:
+        raise ValueError(
+            f'the drawn pictures are {size}, the real ones {real_size}; expected one size'
+        )

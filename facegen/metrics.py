@@ -1,0 +1,388 @@
+"""How like real pictures drawn ones are, in numbers; numpy only, on features or pixels.
+
+Features are rows [n, d] of any network, pictures are [n, h, w, c]. Nothing here is random but where
+a seed is taken, and every function raises ValueError for shapes that do not fit, for too few rows,
+and for NaN.
+"""
+
+import math
+
+import numpy as np
+
+CHUNK = 1 << 22  # numbers in one block of distances or kernel values: 32 MB
+PATCH = 7  # side of a neighbourhood, pixels
+PATCHES_PER_PICTURE = 64
+DIRECTIONS = 512  # of random projections
+DIRECTIONS_AT_ONCE = 32
+LOWEST_SIDE = 14  # of a level of the pyramid, pixels: below it, 7x7 patches are all alike
+BLUR = np.array([1, 4, 6, 4, 1]) / 16  # Burt and Adelson's filter, along one axis
+ROUNDING = 1e-12  # of a squared distance, relative to the squared lengths it is the difference of
+
+
+# Distances between distributions ------------------------------------------------------------------
+
+
+def moments(features):
+    """Return (mean float64 [d], unbiased covariance float64 [d, d]) of features [n, d], n >= 2."""
+    features = checked(features, 'features', at_least=2)
+    mean = features.mean(axis=0)
+    centred = features - mean
+    return mean, centred.T @ centred / (len(features) - 1)
+
+
+def frechet_distance(mean_a, cov_a, mean_b, cov_b):
+    """Return the squared Fréchet distance between two Gaussians, 0 or more; means [d], covs [d, d].
+
+    |mean_a - mean_b|^2 + tr(A) + tr(B) - 2 tr((A^1/2 B A^1/2)^1/2)
+
+    (Dowson and Landau 1982; on features of a network, the FID of Heusel et al. 2017,
+    arXiv:1706.08500.) The last trace is that of (AB)^1/2, but of a symmetric matrix, so covariances
+    may lack rank. Moments of few samples overstate it: compare equal sample sizes only.
+    """
+    mean_a, mean_b = np.atleast_1d(mean_a), np.atleast_1d(mean_b)
+    cov_a, cov_b = np.atleast_2d(cov_a), np.atleast_2d(cov_b)
+    shapes = [list(part.shape) for part in (mean_a, cov_a, mean_b, cov_b)]
+    (d,) = mean_a.shape if mean_a.ndim == 1 else (None,)
+    if shapes != [[d], [d, d]] * 2:
+        raise ValueError(f'expected two means [d] and covariances [d, d]; found {shapes}')
+    if not all(np.isfinite(part).all() for part in (mean_a, cov_a, mean_b, cov_b)):
+        raise ValueError('a mean or covariance holds NaN or infinite values; check the features')
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
+    distance = np.sum((mean_a - mean_b) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * cross
+    return max(0.0, float(distance))
+
+
+def kernel_distance(real, fake):
+    """Return (squared maximum mean discrepancy, its standard error) of features [n, d] and [m, d].
+
+    mean k(x, x') + mean k(y, y') - 2 mean k(x, y), over all pairs of different rows,
+    with k(x, y) = (x.y / d + 1)^3
+
+    This is the KID of Bińkowski et al. 2018, arXiv:1801.01401. It is unbiased at any sample size,
+    so it can be below 0 where the true value is near 0. The paper averages it over random subsets,
+    to save time; here all pairs are used. The standard error is the jackknife's of two samples:
+    every row is left out once. (The spread over overlapping subsets would promise too much.) It is
+    too large, if anything, where both distributions are the same. Needs 3 rows of each.
+    """
+    real, fake = checked_pair(real, fake, at_least=3)
+    within_real, within_fake = kernel_sums(real), kernel_sums(fake)
+    across_real, across_fake = kernel_sums(real, fake), kernel_sums(fake, real)
+    n, m = len(real), len(fake)
+
+    def distance(real_sum, n, fake_sum, m, across_sum):
+        return real_sum / (n * (n - 1)) + fake_sum / (m * (m - 1)) - 2 * across_sum / (n * m)
+
+    real_sum, fake_sum, across_sum = within_real.sum(), within_fake.sum(), across_real.sum()
+    value = distance(real_sum, n, fake_sum, m, across_sum)
+    without_real = distance(
+        real_sum - 2 * within_real, n - 1, fake_sum, m, across_sum - across_real
+    )
+    without_fake = distance(
+        real_sum, n, fake_sum - 2 * within_fake, m - 1, across_sum - across_fake
+    )
+    variance = (n - 1) * without_real.var() + (m - 1) * without_fake.var()
+    return float(value), float(np.sqrt(variance))
+
+
+def kernel_sums(a, b=None):
+    """Return [n]: the sum of each row's kernel with all rows of b, or with all others of a."""
+    others = a if b is None else b
+    d = a.shape[1]
+
+    def kernel(products):
+        base = products / d + 1
+        return base * base * base  # ** 3 takes several times as long
+
+    blocks = chunks(len(a), len(others))
+    sums = np.concatenate([kernel(a[rows] @ others.T).sum(axis=1) for rows in blocks])
+    return sums - kernel((a * a).sum(axis=1)) if b is None else sums
+
+
+def precision_recall(real, fake, *, k=3):
+    """Return (precision, recall) of features [n, d] and [m, d], both in [0, 1].
+
+    A set covers what lies no farther from one of its rows than that row's k-th nearest other row.
+    Precision is the share of `fake` that `real` covers, recall the share of `real` that `fake`
+    covers (Kynkäänniemi et al. 2019, arXiv:1904.06991). Precision grows with the number of real
+    rows, recall with that of fake ones: use equally many. Needs k + 1 rows of each.
+    """
+    real, fake = checked_pair(real, fake, at_least=k + 1)
+    centre = real.mean(axis=0)  # a common offset would only add rounding
+    real, fake = real - centre, fake - centre
+    return coverage(real, fake, k), coverage(fake, real, k)
+
+
+def coverage(centres, rows, k):
+    """Return the share of `rows` inside a ball around one of `centres` to its k-th other centre."""
+    radii = np.concatenate(
+        [
+            np.partition(squared_distances(centres[part], centres), k, axis=1)[:, k]
+            for part in chunks(len(centres), len(centres))
+        ]
+    )
+    inside = [
+        (squared_distances(rows[part], centres) <= radii).any(axis=1)
+        for part in chunks(len(rows), len(centres))
+    ]
+    return float(np.concatenate(inside).mean())
+
+
+# Digits -------------------------------------------------------------------------------------------
+
+
+def class_report(probabilities):
+    """Return what a classifier's probabilities [n, classes] say about n pictures, as a dictionary.
+
+    mean_confidence: mean of each picture's highest probability.
+    confident_share: share of pictures whose highest probability is above 0.9.
+    class_histogram: share of pictures by their most probable class.
+    class_kl: KL(class_histogram || uniform) = sum_c p_c log(classes p_c), nats, 0 to log classes.
+    """
+    probabilities = checked(probabilities, 'probabilities', at_least=1)
+    low, high = probabilities.min(), probabilities.max()
+    if low < 0 or high > 1.001 or np.abs(probabilities.sum(axis=1) - 1).max() > 0.01:
+        raise ValueError(
+            f'probabilities lie in [{low:.3g}, {high:.3g}]; expected [0, 1], and rows that sum to '
+            '1: logits need a softmax'
+        )
+    count, classes = probabilities.shape
+    highest = probabilities.max(axis=1)
+    shares = np.bincount(probabilities.argmax(axis=1), minlength=classes) / count
+    present = shares[shares > 0]
+    return {
+        'mean_confidence': float(highest.mean()),
+        'confident_share': float((highest > 0.9).mean()),
+        'class_histogram': shares.tolist(),
+        'class_kl': max(0.0, float(np.sum(present * np.log(classes * present)))),
+    }
+
+
+# Pictures -----------------------------------------------------------------------------------------
+
+
+def sliced_wasserstein(real, fake, *, seed=0):
+    """Return {side of a level: distance x 1000} of two sets of pictures [n, side, side, c].
+
+    For each level of the Laplacian pyramid: 64 random 7x7 patches of every picture, each channel
+    scaled to mean 0 and variance 1 over its own set, then the Wasserstein distance of order 1 along
+    512 random directions, averaged (Karras et al. 2018, arXiv:1710.10196, appendix B). It sees
+    texture and sharpness at each size; it sees neither brightness and contrast nor where a patch
+    lies. Levels are halved down to 14 pixels. (The paper stops at 16, and takes 128 patches.)
+
+    Both sets are cut at the same places, so equal sets are 0 apart; the distance of two samples of
+    one distribution is above 0 and falls with n, so compare equal n only.
+    """
+    real, fake = checked_pictures(real, 'real'), checked_pictures(fake, 'fake')
+    if real.shape != fake.shape:
+        raise ValueError(
+            f'real pictures are {list(real.shape)}, fake ones {list(fake.shape)}; expected equally '
+            'many of one size'
+        )
+    if real.shape[1] != real.shape[2] or real.shape[1] < LOWEST_SIDE or len(real) < 2:
+        raise ValueError(
+            f'pictures are {list(real.shape)}; expected at least 2, square, of {LOWEST_SIDE} '
+            'pixels or more'
+        )
+    distances = {}
+    for level, (a, b) in enumerate(zip(laplacian(real), laplacian(fake), strict=True)):
+        directions = np.random.default_rng([seed, level, 0])
+        a, b = (
+            normalised_patches(part, np.random.default_rng([seed, level, 1])) for part in (a, b)
+        )
+        side = real.shape[1] >> level
+        distances[side] = 1000 * projected_distance(a, b, directions)
+    return distances
+
+
+def laplacian(pictures):
+    """Yield a pyramid's levels, finest first: what each has beyond the next, then the last."""
+    pictures = pictures.astype(np.float32)
+    while pictures.shape[1] % 2 == 0 and pictures.shape[1] // 2 >= LOWEST_SIDE:
+        smaller = blurred(pictures)[:, ::2, ::2]
+        enlarged = np.zeros_like(pictures)
+        enlarged[:, ::2, ::2] = smaller
+        yield pictures - 4 * blurred(enlarged)
+        pictures = smaller
+    yield pictures
+
+
+def blurred(pictures):
+    """Return pictures [n, h, w, c] convolved with BLUR along both axes, mirrored at the edges."""
+    for axis in 1, 2:
+        width = [(0, 0)] * 4
+        width[axis] = (2, 2)
+        padded = np.moveaxis(np.pad(pictures, width, 'reflect'), axis, 0)
+        side = pictures.shape[axis]
+        mixed = sum(weight * padded[i : i + side] for i, weight in enumerate(BLUR.astype('f4')))
+        pictures = np.moveaxis(mixed, 0, axis)
+    return pictures
+
+
+def normalised_patches(pictures, rng):
+    """Return random patches, float32 [n * 64, 49 c], each channel of mean 0 and variance 1."""
+    count, side, _, channels = pictures.shape
+    windows = np.lib.stride_tricks.sliding_window_view(pictures, (PATCH, PATCH), axis=(1, 2))
+    top, left = rng.integers(0, side - PATCH + 1, [2, count, PATCHES_PER_PICTURE])
+    patches = windows[np.arange(count)[:, None], top, left]  # [n, patches, channels, 7, 7]
+    patches = patches.reshape(-1, channels, PATCH * PATCH)
+    patches -= patches.mean(axis=(0, 2), keepdims=True, dtype=np.float64).astype('f4')
+    spread = np.sqrt((patches * patches).mean(axis=(0, 2), keepdims=True, dtype=np.float64))
+    patches /= np.maximum(spread, 1e-8).astype('f4')
+    return patches.reshape(len(patches), -1)
+
+
+def projected_distance(a, b, rng):
+    """Return the mean over random unit vectors u of the Wasserstein distance of a.u to b.u.
+
+    In one dimension that distance is the mean of |sorted a.u - sorted b.u|. Both are [n, d].
+    """
+    total = 0.0
+    for _ in range(0, DIRECTIONS, DIRECTIONS_AT_ONCE):
+        directions = rng.standard_normal([a.shape[1], DIRECTIONS_AT_ONCE])
+        directions /= np.linalg.norm(directions, axis=0)
+        directions = directions.astype(a.dtype)
+        along_a, along_b = (np.sort(directions.T @ part.T, axis=1) for part in (a, b))
+        total += np.abs(along_a - along_b).mean(dtype=np.float64) * DIRECTIONS_AT_ONCE
+    return float(total / DIRECTIONS)
+
+
+def nearest(samples, pictures, *, skip=None):
+    """Return (Euclidean distances float64 [n], indices [n]) of each sample's nearest picture.
+
+    Both are uint8 pictures or features, [n, ...] and [m, ...] of one shape. `skip` [n] names, for
+    every sample, one picture that does not count, such as itself.
+    """
+    samples, pictures = checked_rows(samples, 'samples'), checked_rows(pictures, 'pictures')
+    if samples.shape[1] != pictures.shape[1]:
+        raise ValueError(
+            f'a sample has {samples.shape[1]} numbers, a picture {pictures.shape[1]}; expected '
+            'pictures of one size'
+        )
+    if not len(samples) or len(pictures) < (1 if skip is None else 2):
+        raise ValueError(
+            f'there are {len(samples)} samples and {len(pictures)} pictures; expected at least 1 '
+            'of each, and 2 pictures where one is skipped'
+        )
+    count = len(samples)
+    centre = samples.mean(axis=0, dtype=np.float64).astype(np.float32)  # keeps rounding small
+    queries = samples.astype(np.float32) - centre
+    best, indices = np.full(count, np.inf, np.float32), np.zeros(count, int)
+    for part in chunks(len(pictures), max(count, pictures.shape[1])):
+        candidates = pictures[part].astype(np.float32) - centre
+        # Without the samples' own lengths, which do not change which picture is nearest.
+        distances = (candidates * candidates).sum(axis=1) - 2 * (queries @ candidates.T)
+        if skip is not None:
+            here = np.flatnonzero((skip >= part.start) & (skip < part.start + len(candidates)))
+            distances[here, np.asarray(skip)[here] - part.start] = np.inf
+        closest = distances.argmin(axis=1)
+        found = distances[np.arange(count), closest]
+        closer = found < best
+        best[closer], indices[closer] = found[closer], part.start + closest[closer]
+    exact = np.empty(count)
+    for part in chunks(count, samples.shape[1]):
+        difference = samples[part].astype(np.float64) - pictures[indices[part]]
+        exact[part] = np.sqrt((difference**2).sum(axis=1))
+    return exact, indices
+
+
+def memorising(samples, training, held_out=None, *, seed=0):
+    """Return how much nearer to training pictures the samples lie than real pictures do.
+
+    nearest_ratio: median distance of a sample to its nearest training picture, over that of a
+    held-out picture. About 1: the generator draws new pictures; well below 1: it repeats what it
+    saw. Pictures that are smoother than real ones lie a little nearer, too.
+    nearer_than_real: share of samples nearer to a training picture than 99 % of held-out pictures
+    are; about 0.01 for a generator that draws new ones.
+
+    Distances are Euclidean, of pixels or features [n, ...]. Without `held_out` pictures, training
+    pictures take their place, as many as samples, drawn by `seed`: each one's nearest *other*
+    training picture. That equals held-out pictures unless the set holds copies, which make real
+    pictures look nearer than they are. Needs 2 training pictures.
+    """
+    if held_out is None:
+        count = min(len(samples), len(training))
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(training))[:count])
+        real_distances, _ = nearest(training[chosen], training, skip=chosen)
+    else:
+        real_distances, _ = nearest(held_out, training)
+    distances, _ = nearest(samples, training)
+    typical = np.median(real_distances)
+    if not typical > 0:
+        raise ValueError('most real pictures are copies of training pictures; remove the copies')
+    return {
+        'nearest_ratio': float(np.median(distances) / typical),
+        'nearer_than_real': float((distances < np.percentile(real_distances, 1)).mean()),
+    }
+
+
+def mean_pairwise_distance(rows):
+    """Return the mean Euclidean distance between two different rows of [n, ...], n >= 2."""
+    rows = checked(checked_rows(rows, 'pictures'), 'pictures', at_least=2)
+    rows = rows - rows.mean(axis=0)
+    total = sum(
+        np.sqrt(squared_distances(rows[part], rows)).sum() for part in chunks(len(rows), len(rows))
+    )
+    return float(total / (len(rows) * (len(rows) - 1)))
+
+
+# Checks and blocks --------------------------------------------------------------------------------
+
+
+def checked(features, name, *, at_least):
+    """Return features [n, d] as float64; raise ValueError unless n >= `at_least` and all finite."""
+    features = np.asarray(features, np.float64)
+    if features.ndim != 2 or not features.shape[1]:
+        raise ValueError(f'{name} are {list(features.shape)}; expected [n, d] with d >= 1')
+    if len(features) < at_least:
+        raise ValueError(f'there are {len(features)} {name}; expected at least {at_least}')
+    if not np.isfinite(features).all():
+        raise ValueError(f'{name} hold NaN or infinite values; did the training diverge?')
+    return features
+
+
+def checked_pair(real, fake, *, at_least):
+    """Return both sets of features as float64; raise ValueError also where their d differs."""
+    real = checked(real, 'real features', at_least=at_least)
+    fake = checked(fake, 'fake features', at_least=at_least)
+    if real.shape[1] != fake.shape[1]:
+        raise ValueError(
+            f'real features have {real.shape[1]} numbers each, fake ones {fake.shape[1]}; expected '
+            'both from one network'
+        )
+    return real, fake
+
+
+def checked_pictures(pictures, name):
+    """Return pictures as an array; raise ValueError unless finite and [n, h, w, 1 or 3]."""
+    pictures = np.asarray(pictures)
+    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
+        raise ValueError(f'{name} pictures are {list(pictures.shape)}; expected [n, h, w, 1 or 3]')
+    if not np.isfinite(pictures).all():
+        raise ValueError(f'{name} pictures hold NaN or infinite values; did the training diverge?')
+    return pictures
+
+
+def checked_rows(rows, name):
+    """Return [n, ...] as [n, numbers], of its own type; raise ValueError for less than two axes."""
+    rows = np.asarray(rows)
+    if rows.ndim < 2 or not rows.shape[1:] or 0 in rows.shape[1:]:
+        raise ValueError(f'{name} are {list(rows.shape)}; expected [n, h, w, c] or [n, d]')
+    if rows.dtype.kind == 'f' and not np.isfinite(rows).all():
+        raise ValueError(f'{name} hold NaN or infinite values; did the training diverge?')
+    return rows.reshape(len(rows), math.prod(rows.shape[1:]))
+
+
+def chunks(count, width):
+    """Return slices that cut `count` rows so that a block of rows by `width` has CHUNK numbers."""
+    size = max(1, CHUNK // width)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def squared_distances(a, b):
+    """Return squared Euclidean distances [n, m] of rows [n, d] and [m, d], exactly 0 for copies."""
+    lengths = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)
+    distances = lengths - 2 * (a @ b.T)
+    distances[distances < ROUNDING * lengths] = 0
+    return distances
