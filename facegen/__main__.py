@@ -1,9 +1,11 @@
-"""The command line: train and generate without Jupyter."""
+"""The command line: train, generate and evaluate without Jupyter."""
 
 import argparse
+import json
 import math
 import os
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +13,12 @@ from facegen.recipes import RECIPES
 
 PROGRAM = 'python -m facegen'
 NOTE = (
-    "Train the notebook's functions. The length of a latent, the learning rates and how often a "
-    'line is printed or a grid is saved come from its parameter cell.'
+    "Train the notebook's functions by a recipe of facegen/recipes.py. How often a line is printed "
+    'or a grid is saved and evaluated comes from the parameter cell of the notebook.'
 )
 DEFAULT_RECIPES = {'mnist': 'digits', 'celeba': 'faces'}
 PICTURES = 100_000  # that a training goes through unless told otherwise; minutes on two cores
+EVALUATED = {'mnist': 10_000, 'celeba': 2000, 'folder': 2000}  # pictures of a run
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,29 +59,21 @@ def parser():
         'train', help='train a GAN and leave a run folder', description=NOTE, **formats
     )
     verb.set_defaults(run=train)
-    verb.add_argument(
-        '--dataset',
-        type=os.path.expanduser,
-        required=True,
-        default=argparse.SUPPRESS,
-        help='mnist, celeba, or a folder of JPEG or PNG pictures',
-    )
-    verb.add_argument('--data-dir', type=path, default='data', help='folder of mnist and celeba')
-    verb.add_argument(
-        '--data',
-        choices=['auto', 'sample', 'full'],
-        default='auto',
-        help='of mnist and celeba; auto: the full set if it is there, else the sample; '
-        'full downloads what is missing',
-    )
+    add_data_options(verb, 'mnist, celeba, or a folder of JPEG or PNG pictures', required=True)
     verb.add_argument(
         '--epochs',
         type=whole_number(1),
         default=argparse.SUPPRESS,
-        help=f'passes over the pictures (default: those that show {PICTURES:,}, at least one; '
-        'without end if --max-steps or --minutes is given)',
+        help='passes over the pictures (default: without end if --max-steps or --minutes is given; '
+        'else those of the recipe for the full set, and of fewer pictures those that show '
+        f'{PICTURES:,}, at least one)',
     )
-    verb.add_argument('--batch-size', type=whole_number(1), default=64, help='pictures in a step')
+    verb.add_argument(
+        '--batch-size',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='pictures in a step (default: as the recipe says)',
+    )
     verb.add_argument(
         '--image-size', type=whole_number(4), default=28, help='side in pixels, a multiple of 4'
     )
@@ -93,6 +88,13 @@ def parser():
         choices=['together', 'in-turn'],
         default=argparse.SUPPRESS,
         help='how the two networks are updated (default: as the recipe says)',
+    )
+    verb.add_argument(
+        '--precision',
+        choices=['auto', 'float32'],
+        default=argparse.SUPPRESS,
+        help='of convolutions and matrix products (default: as the recipe says; auto: bfloat16 where '
+        'the CPU multiplies it natively, float32 elsewhere)',
     )
     verb.add_argument('--seed', type=whole_number(0), default=0, help='of all randomness')
     verb.add_argument(
@@ -121,6 +123,12 @@ def parser():
     verb.add_argument('--count', type=whole_number(1), default=25, help='number of pictures')
     verb.add_argument('--seed', type=whole_number(0), default=0, help='of the latents')
     verb.add_argument(
+        '--weights',
+        choices=['last', 'best'],
+        default='last',
+        help='best: those of the evaluation with the lowest Fréchet distance',
+    )
+    verb.add_argument(
         '--out',
         type=path,
         required=True,
@@ -128,45 +136,109 @@ def parser():
         help='FILE.npy: all pictures, uint8 [count, height, width, channels]; '
         'FILE.png: a square grid',
     )
+
+    verb = verbs.add_parser(
+        'evaluate',
+        help='say in numbers how good drawn pictures are',
+        description='Print one JSON object: what drawn pictures score, and, under "real", what as '
+        'many real ones do. facegen/evaluation.py says what each number means.',
+        **formats,
+    )
+    verb.set_defaults(run=evaluate)
+    verb.add_argument(
+        'source',
+        metavar='RUN|FILE.npy',
+        type=path,
+        help='the run folder of a training, or pictures: uint8 [count, height, width, channels]',
+    )
+    add_data_options(
+        verb,
+        'the real pictures: mnist, celeba or a folder (default: mnist for pictures of one channel)',
+        required=False,
+    )
+    verb.add_argument(
+        '--count',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='number of pictures (default: of a run 10,000 digits or 2,000 others, of a file all)',
+    )
+    verb.add_argument(
+        '--seed', type=whole_number(0), default=0, help='of the latents and of subsets'
+    )
     return main
+
+
+def add_data_options(verb, dataset_help, *, required):
+    """Add to a verb the options that say which real pictures it uses."""
+    verb.add_argument(
+        '--dataset',
+        type=os.path.expanduser,
+        required=required,
+        default=argparse.SUPPRESS,
+        help=dataset_help,
+    )
+    verb.add_argument('--data-dir', type=path, default='data', help='folder of mnist and celeba')
+    verb.add_argument(
+        '--data',
+        choices=['auto', 'sample', 'full'],
+        default='auto',
+        help='of mnist and celeba; auto: the full set if it is there, else the sample; '
+        'full downloads what is missing',
+    )
+
+
+def kind_of(dataset):
+    """Return helper's name of what `--dataset` says: 'mnist', 'celeba' or 'folder'."""
+    if dataset in DEFAULT_RECIPES:
+        return dataset
+    if dataset and Path(dataset).is_dir():
+        return 'folder'
+    raise ValueError(f'--dataset {dataset} is neither mnist nor celeba nor a folder of pictures')
+
+
+def data_files(arguments):
+    """Return the files of `--dataset`, which are fetched where they are missing."""
+    import helper
+
+    name = kind_of(arguments.dataset)
+    if name == 'folder':
+        return arguments.dataset
+    return helper.download_extract(name, arguments.data_dir, data=arguments.data)
 
 
 def train(arguments):
     """Train as the notebook does; print the run folder."""
     options = vars(arguments)
-    folder = arguments.dataset not in DEFAULT_RECIPES
-    if folder and not (arguments.dataset and Path(arguments.dataset).is_dir()):
-        raise ValueError(
-            f'--dataset {arguments.dataset} is neither mnist nor celeba nor a folder of pictures'
-        )
+    name = kind_of(arguments.dataset)
     if not 0 < options.get('minutes', 1) < math.inf:
         raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
-    sample = 'celeba' if folder else arguments.dataset  # whose settings suit these pictures
+    sample = 'celeba' if name == 'folder' else name  # whose settings suit these pictures
     recipe = RECIPES[options.get('recipe', DEFAULT_RECIPES[sample])]
-    recipe = replace(recipe, image_size=arguments.image_size)
-    if 'updates' in options:
-        recipe = replace(recipe, updates=arguments.updates)
+    changes = {
+        name: options[name] for name in ('updates', 'batch_size', 'precision') if name in options
+    }
+    recipe = replace(recipe, image_size=arguments.image_size, **changes)
 
     import helper
     from facegen import notebook, session
+    from facegen.evaluation import QuickEvaluation
 
-    if folder:
-        name, files = 'folder', arguments.dataset
-    else:
-        name = arguments.dataset
-        files = helper.download_extract(name, arguments.data_dir, data=arguments.data)
     dataset = helper.Dataset(
-        name, files, width=recipe.image_size, height=recipe.image_size, seed=arguments.seed
+        name,
+        data_files(arguments),
+        width=recipe.image_size,
+        height=recipe.image_size,
+        seed=arguments.seed,
     )
     print(f'{dataset.shape[0]:,} pictures; training on {session.device()}')
     limited = 'max_steps' in options or 'minutes' in options
     knobs = notebook.parameters()
     run_dir = notebook.definitions().train(
-        options.get('epochs', None if limited else default_epochs(dataset.shape[0])),
-        arguments.batch_size,
-        knobs['z_dim'],
-        knobs[f'{sample}_learning_rate'],
-        knobs['beta1'],
+        options.get('epochs', None if limited else default_epochs(name, dataset.shape[0], recipe)),
+        recipe.batch_size,
+        recipe.z_dim,
+        recipe.learning_rate,
+        recipe.beta1,
         dataset.get_batches,
         dataset.shape,
         dataset.image_mode,
@@ -180,12 +252,17 @@ def train(arguments):
         ),
         max_steps=options.get('max_steps'),
         minutes=options.get('minutes'),
+        evaluation=QuickEvaluation(name, dataset.pixels),
     )
     print(f'run folder: {run_dir}')
 
 
-def default_epochs(count):
-    """Return the epochs over `count` pictures that show the networks about PICTURES of them."""
+def default_epochs(name, count, recipe):
+    """Return the recipe's epochs over the full set, or those over `count` that show about PICTURES."""
+    import helper
+
+    if name in helper.SOURCES and count == helper.SOURCES[name].num_pictures:
+        return getattr(recipe, f'{name}_epochs')
     return max(1, round(PICTURES / count))
 
 
@@ -202,11 +279,11 @@ def generate(arguments):
         raise ValueError(f'--out {arguments.out}: there is no folder {arguments.out.parent}')
     run = RunFolder(arguments.run_dir)
     run.config()  # so that a wrong folder is told before TensorFlow starts
-    run.checkpoint()
+    step = run.saved_step(arguments.weights)
 
     from facegen.sampling import generate
 
-    images = generate(run, arguments.count, arguments.seed)
+    images = generate(run, arguments.count, arguments.seed, weights=arguments.weights)
     partial = arguments.out.with_name(f'.{arguments.out.name}.partial')
     try:
         with partial.open('wb') as file:
@@ -223,9 +300,79 @@ def generate(arguments):
         partial.unlink(missing_ok=True)
     left_out = len(images) - written
     print(
-        f'{arguments.out}: {written} pictures, drawn after {run.saved_step():,} steps of training'
+        f'{arguments.out}: {written} pictures, drawn after {step:,} steps of training'
         + (f'; {left_out} more do not fill a square' if left_out else '')
     )
+
+
+def evaluate(arguments):
+    """Print the scores of drawn pictures, and of real ones, as one JSON object on one line."""
+    with redirect_stdout(sys.stderr):
+        scores = scores_of(arguments)
+    print(json.dumps(scores, allow_nan=False))
+
+
+def scores_of(arguments):
+    """Return what `evaluate` prints."""
+    import helper
+    from facegen import evaluation
+    from facegen.run import RunFolder
+
+    source = arguments.source
+    if not source.exists():
+        raise FileNotFoundError(f'there is no run folder and no file {source}')
+    if source.is_file():
+        images = pictures_in(source)
+        count = getattr(arguments, 'count', len(images))
+        if count > len(images):
+            raise ValueError(f'--count is {count}, but {source} holds {len(images)}; choose fewer')
+        images = images[:count]
+        shape, about = images.shape, {}
+    else:
+        run, images = RunFolder(source), None
+        shape = run.config().get('data_shape')
+        if not isinstance(shape, list) or len(shape) != 4:
+            raise ValueError(f'{run.path} has a damaged config.json (data_shape is {shape!r})')
+        run.checkpoint()
+        about = {'step': run.saved_step()}
+    if 'dataset' not in arguments:
+        if shape[-1] != 1:
+            raise ValueError(
+                f'--dataset is missing: {source} does not say which real pictures its own are '
+                'like; give celeba or a folder'
+            )
+        arguments.dataset = 'mnist'
+    name = kind_of(arguments.dataset)
+    _, height, width, _ = shape
+    real = helper.Dataset(name, data_files(arguments), width=width, height=height).pixels
+    evaluation.check_shapes(shape, name, real.shape)
+    if images is None:
+        from facegen.sampling import generate
+
+        images = generate(run, getattr(arguments, 'count', EVALUATED[name]), arguments.seed)
+    scores = evaluation.evaluate(images, name, real, seed=arguments.seed)
+    return {
+        'source': str(source),
+        **about,
+        **scores,
+        'warnings': evaluation.warnings_of(scores),
+        'real': evaluation.real_scores(name, real, len(images), seed=arguments.seed),
+    }
+
+
+def pictures_in(file):
+    """Return the pictures of an .npy file, uint8 [n, h, w, c], as a memory map."""
+    import numpy as np
+
+    expected = 'expected uint8 [count, height, width, 1 or 3], as generate --out FILE.npy writes it'
+    try:
+        # Unlike np.load, it never unpickles, and takes no other format
+        images = np.lib.format.open_memmap(file, mode='r')
+    except ValueError as error:
+        raise ValueError(f'{file} cannot be read ({error}); {expected}') from error
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f'{file} holds {images.dtype} {list(images.shape)}; {expected}')
+    return images
 
 
 def main(arguments=None):

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from facegen.evaluation import warnings_of
 from facegen.recipes import Recipe
 from helper import CHANNELS
 
@@ -72,11 +73,13 @@ def total_steps(count, batch_size, epoch_count, max_steps):
 
 
 def training_batches(
-    get_batches, batch_size, epoch_count, *, max_steps=None, minutes=None, clock=time.monotonic
-):
-    """Yield (epoch, step, images), both counted from 1, over `epoch_count` epochs, None for ever.
+    get_batches, batch_size, epoch_count, steps=None, *, max_steps=None, minutes=None,
+    clock=time.monotonic,
+):  # fmt: skip
+    """Yield (epoch, step, done, images) over `epoch_count` epochs, None for ever.
 
-    Ends early after `max_steps` steps, or with the first step that ends `minutes` or more after
+    Epochs and steps count from 1. `done` is the share of the training that lies behind, 0 or more and
+    below 1: of `steps`, or of the minutes if these run out sooner. Ends early after `max_steps` steps, or with the first step that ends `minutes` or more after
     the first was asked for. A classic `get_batches(batch_size)` is called anew for every epoch; one
     that takes `epoch`, as `helper.Dataset` does, is told which, from 0, so that its order depends
     on nothing else.
@@ -85,7 +88,7 @@ def training_batches(
     """
     by_epoch = 'epoch' in inspect.signature(get_batches).parameters
     started = clock()
-    step = 0
+    step = by_clock = 0
     for epoch in itertools.count(1) if epoch_count is None else range(1, epoch_count + 1):
         options = {'epoch': epoch - 1} if by_epoch else {}
         steps_before = step
@@ -93,11 +96,21 @@ def training_batches(
             step += 1
             if step == 1:
                 check_range(images)
-            yield epoch, step, images
-            if step == max_steps or (minutes and clock() - started >= 60 * minutes):
+            yield epoch, step, max((step - 1) / steps if steps else 0, by_clock), images
+            if minutes:
+                by_clock = (clock() - started) / (60 * minutes)
+            if step == max_steps or by_clock >= 1:
                 return
         if step == steps_before:
             raise ValueError(f'get_batches({batch_size}) gave no batch in epoch {epoch}')
+
+
+def rate_factor(recipe, done):
+    """Return what the learning rate is multiplied by when a share `done` of the training is over.
+
+    1 - done where the recipe lets the rate decay, but never below 0; 1 elsewhere.
+    """
+    return max(0.0, 1.0 - done) if recipe.rate_decay else 1.0
 
 
 def check_range(images):
@@ -131,3 +144,16 @@ def augment(images, recipe, seed):
         return images
     flipped = np.random.default_rng([*seed, 1]).random(len(images)) < 0.5  # 1: not the latents'
     return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+
+
+def assess(run, bar, step, scores):
+    """Note the scores of a step, keep the weights if they are the best yet, and print what to know."""
+    run.add_scores(step, scores)
+    confident = scores.get('confident_share')
+    bar.write(
+        f'Step {step}: Fréchet distance {scores["frechet_distance"]:.4g}'
+        + (f', {confident:.0%} of the digits clear' if confident is not None else '')
+    )
+    if step:  # before the first step, all pictures are alike
+        for sentence in warnings_of(scores):
+            bar.write(f'Step {step}: {sentence}')

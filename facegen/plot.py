@@ -4,14 +4,20 @@ import io
 import math
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 import helper
+from facegen import metrics
 from facegen.run import RunFolder
 
-COLORS = {'d_loss': '#0072b2', 'g_loss': '#d55e00'}  # told apart by colour-blind readers too
+COLORS = {
+    'd_loss': '#0072b2',
+    'g_loss': '#d55e00',
+    'quality': '#009e73',
+}  # told apart by colour-blind readers too
 CAPTION_HEIGHT = 22  # pixels
 
 
@@ -37,16 +43,28 @@ def enlarge(image, factor=3):
 
 
 def loss_curves(run_dir, *, window=25):
-    """Draw both losses of a run over its steps, and where they would be at equilibrium.
+    """Draw both losses of a run over its steps and, below, how good its pictures were.
 
     A discriminator that answers 1/2 to everything has d_loss = 2 log 2 and g_loss = log 2, whatever
     the smoothing: the dashed lines. Thick lines are means over `window` steps, thin ones the steps
-    themselves; the highest peaks of these are cut off.
+    themselves; the highest peaks of these are cut off. The Fréchet distances are those of the run's
+    evaluations, on a logarithmic scale, with a ring around the best; there may be none.
     """
-    history = RunFolder(run_dir).history()
+    run = RunFolder(run_dir)
+    scores = run.scores()
+    figure = Figure(figsize=(8, 5 if scores else 3), dpi=100, layout='constrained')
+    panels = figure.subplots(2 if scores else 1, sharex=True, squeeze=False)[:, 0]
+    draw_losses(panels[0], run.history(), window)
+    if scores:
+        draw_quality(panels[1], scores)
+    panels[-1].set_xlabel('step')
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return rendered(figure)
+
+
+def draw_losses(axes, history, window):
+    """Draw the losses of `RunFolder.history`."""
     steps = [line['step'] for line in history]
-    figure = Figure(figsize=(8, 3), dpi=100, layout='constrained')
-    axes = figure.add_subplot(xlabel='step', ylabel='loss')
     top = 2 * math.log(2)
     for name, player, rest, text in (
         ('d_loss', 'discriminator', 2 * math.log(2), '2 log 2'),
@@ -60,10 +78,27 @@ def loss_curves(run_dir, *, window=25):
         top = max(top, *means)
         axes.axhline(rest, color=color, linestyle='--', linewidth=1)
         axes.annotate(text, (1.01, rest), xycoords=('axes fraction', 'data'), va='center')
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel('loss')
     axes.set_ylim(0, 1.4 * top)
     axes.legend(loc='upper left', ncols=2, frameon=False)
-    return rendered(figure)
+
+
+def draw_quality(axes, scores):
+    """Draw the Fréchet distances of `RunFolder.scores`."""
+    best = min(scores, key=lambda line: line['frechet_distance'])
+    distances = [line['frechet_distance'] for line in scores]
+    color = COLORS['quality']
+    axes.plot([line['step'] for line in scores], distances, 'o-', color=color, markersize=4)
+    axes.plot(best['step'], best['frechet_distance'], 'o', markersize=11, mfc='none', color=color)
+    axes.annotate(
+        f'{best["frechet_distance"]:.3g}',
+        (best['step'], best['frechet_distance']),
+        xytext=(0, 10),
+        textcoords='offset points',
+        ha='center',
+    )
+    axes.set_yscale('log')
+    axes.set_ylabel('Fréchet distance')
 
 
 def moving_mean(steps, values, window):
@@ -114,6 +149,16 @@ def side_by_side(samples, *, factor, gap=6):
         draw.text((left, 2), f'step {step:,}', fill='black', font=font)
         row.paste(grid, (left, CAPTION_HEIGHT))
     return row
+
+
+def nearest_pictures(images, pictures, *, factor=2, gap=2):
+    """Put uint8 `images` [n, h, w, c] in one row, and below each the nearest of `pictures` (pixels)."""
+    _, nearest = metrics.nearest(images, pictures)
+    frame = [(0, 0), (0, gap), (0, gap), (0, 0)]
+    rows = [
+        np.hstack(np.pad(row, frame, constant_values=255)) for row in (images, pictures[nearest])
+    ]
+    return enlarge(Image.fromarray(np.vstack(rows).squeeze()), factor)
 
 
 def save_film(run_dir, file, *, milliseconds=400):

@@ -1,44 +1,182 @@
 """Recipes: everything that varies between two trainings of the same notebook functions."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal, NamedTuple
+
+CHOICES = {  # what a setting in words may say
+    'initializer': ('xavier', 'normal'),
+    'loss': ('non-saturating', 'least-squares', 'hinge', 'relativistic'),
+    'updates': ('in-turn', 'together'),
+    'precision': ('auto', 'float32'),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The settings of one way to train the GAN; the defaults are the textbook's."""
 
+    # The networks; d_ is the discriminator, g_ the generator.
     image_size: int = 28  # side of a square picture, pixels, a multiple of 4
     kernel_size: int = 5  # side of every (transposed) convolution kernel, pixels
-    leak: float = 0.2  # slope of the leaky ReLU for negative inputs
+    d_filters: tuple[int, ...] = (64, 128, 256)  # of its convolutions, each halves the picture
+    g_filters: tuple[int, ...] = (256, 128)  # of its layers but the last, each twice the size
+    d_hidden: int = 0  # units of a dense layer behind its convolutions; 0: none
+    g_hidden: int = 0  # units of a dense layer between the latent and its first picture; 0: none
+    d_leak: float = 0.2  # slope of the leaky ReLU for negative inputs; 0: plain ReLU
+    g_leak: float = 0.2
+    dropout: float = 0.0  # share of D's features, behind all its convolutions but the first
+    initializer: Literal['xavier', 'normal'] = 'xavier'  # normal: N(0, 0.02)
+    z_dim: int = 100  # length of a latent
+    # The losses
+    loss: Literal['non-saturating', 'least-squares', 'hinge', 'relativistic'] = 'non-saturating'
     smoothing: float = 0.1  # the label of real pictures is 1 - smoothing, that of fakes stays 0
+    # The training
     updates: Literal['in-turn', 'together'] = 'in-turn'  # D then G, or both from one forward pass
+    precision: Literal['auto', 'float32'] = 'auto'  # auto: bfloat16 where the CPU multiplies it
+    batch_size: int = 64  # pictures
+    learning_rate: float = 3e-4  # Adam's step size at the start
+    rate_decay: bool = False  # whether the learning rate falls to 0, in a line, over the run
+    beta1: float = 0.45  # Adam's decay of the mean gradient
     ema_half_life: int = (
         0  # pictures after which a weight's share in its average halves; 0: no average
     )
     random_flip: bool = False  # mirror half of the pictures; right for faces, wrong for digits
+    mnist_epochs: int = 2  # over the full set, 60,000 digits
+    celeba_epochs: int = 1  # over the full set, 202,599 faces
 
     def __post_init__(self):
-        """Refuse settings that no training can mean, with the range that it can."""
+        """Refuse settings that no training can mean, with what would be right."""
+        for name in 'd_filters', 'g_filters':
+            filters = tuple(getattr(self, name))
+            object.__setattr__(self, name, filters)  # JSON has lists only
+            if not filters or min(filters) < 1:
+                raise ValueError(f'{name} is {filters}; expected at least one number, from 1')
+        least = {
+            'kernel_size': 1,
+            'z_dim': 1,
+            'batch_size': 1,
+            'mnist_epochs': 1,
+            'celeba_epochs': 1,
+        }
+        none_too = {'ema_half_life': 0, 'd_hidden': 0, 'g_hidden': 0}
+        for name, lowest in (least | none_too).items():
+            if getattr(self, name) < lowest:
+                raise ValueError(f'{name} is {getattr(self, name)}; expected at least {lowest}')
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f'{name} is {getattr(self, name)!r}; expected one of {choices}')
+        below = {'d_leak': 1, 'g_leak': 1, 'smoothing': 0.5, 'dropout': 1, 'beta1': 1}
+        for name, limit in below.items():
+            if not 0 <= getattr(self, name) < limit:
+                raise ValueError(
+                    f'{name} is {getattr(self, name)}; expected 0 or more, and below {limit}'
+                )
         if self.image_size < 4 or self.image_size % 4:
             raise ValueError(f'image_size is {self.image_size}; expected a multiple of 4 pixels')
-        if self.kernel_size < 1:
-            raise ValueError(f'kernel_size is {self.kernel_size}; expected at least 1 pixel')
-        if not 0 <= self.leak < 1:
-            raise ValueError(f'leak is {self.leak}; expected 0 (ReLU) or more, and below 1')
-        if not 0 <= self.smoothing < 0.5:
-            raise ValueError(f'smoothing is {self.smoothing}; expected 0 or more, and below 0.5')
-        if self.updates not in ('in-turn', 'together'):
-            raise ValueError(f"updates is {self.updates!r}; expected 'in-turn' or 'together'")
-        if self.ema_half_life < 0:
-            raise ValueError(f'ema_half_life is {self.ema_half_life}; expected 0 or more pictures')
+        if not self.learning_rate > 0:
+            raise ValueError(f'learning_rate is {self.learning_rate}; expected more than 0')
+        if self.smoothing and self.loss in ('hinge', 'relativistic'):
+            raise ValueError(
+                f'smoothing is {self.smoothing}; expected 0: {self.loss} has no labels'
+            )
 
 
 CLASSIC = Recipe()
-DIGITS = Recipe(kernel_size=4, updates='together', ema_half_life=10_000)
-FACES = replace(DIGITS, random_flip=True)
+DIGITS = Recipe(
+    kernel_size=4,
+    d_filters=(64, 128),
+    g_filters=(128, 64),
+    d_hidden=256,
+    g_hidden=256,
+    updates='together',
+    batch_size=32,
+    learning_rate=3.2e-3,
+    rate_decay=True,
+    beta1=0.5,
+    ema_half_life=10_000,
+)
+FACES = Recipe(
+    kernel_size=4,
+    updates='together',
+    learning_rate=2e-4,
+    beta1=0.5,
+    ema_half_life=10_000,
+    random_flip=True,
+)
 
-RECIPES = {'classic': CLASSIC, 'digits': DIGITS, 'faces': FACES}
+
+class Published(NamedTuple):
+    """A recipe that somebody has described, and how far the description goes."""
+
+    recipe: Recipe
+    stated: str  # settings that the description states; the others are chosen by us
+    note: str
+
+
+OURS = {'learning_rate': 2e-4, 'beta1': 0.5}  # the DCGAN's, where a description states neither
+DCGAN = Recipe(g_filters=(256, 128, 64), g_leak=0.0, initializer='normal', batch_size=128, **OURS)
+DCGAN_STATED = 'd_leak g_leak initializer z_dim loss smoothing batch_size learning_rate beta1'
+PUBLISHED = {
+    'mirrored': Published(
+        CLASSIC,
+        ' '.join(field.name for field in fields(Recipe) if field.name != 'precision'),
+        'The textbook network, with the settings that most public notebooks of the exercise share.',
+    ),
+    'xavier-dropout': Published(
+        Recipe(d_leak=0.01, g_leak=0.01, dropout=0.5, **OURS),
+        'd_filters kernel_size d_leak g_leak mnist_epochs celeba_epochs',
+        'Stated too, but not how much: dropout and smoothing. Xavier is stated for the first layer '
+        'of D; it is what `tf.layers` gives all others.',
+    ),
+    'relu': Published(
+        Recipe(d_leak=0.0, g_leak=0.0, updates='together', **OURS),
+        'd_leak g_leak updates',
+        'Stated too: batch norm in both networks, tanh, pictures in [-1, 1], smoothing (not how much).',
+    ),
+    'dcgan': Published(
+        DCGAN,
+        DCGAN_STATED,
+        'Radford et al. 2016, arXiv:1511.06434, section 4, with smoothing (not how much). Described '
+        'for 32x32 pixels with four (transposed) convolutions; at 28x28 there are three. 32 and 64 '
+        'pixels are still to come.',
+    ),
+    'dcgan-least-squares': Published(
+        replace(DCGAN, loss='least-squares'),
+        DCGAN_STATED,
+        "The same with its other loss: Mao et al. 2017, arXiv:1611.04076, on D's logits.",
+    ),
+    'latent-128': Published(
+        Recipe(z_dim=128, **OURS),
+        'z_dim g_filters kernel_size',
+        'Stated too: leaky ReLU (not how leaky), three convolutions in D (not how wide). The text '
+        'gives G a sigmoid and D a tanh; here they are the usual way round.',
+    ),
+}
+RECIPES = {
+    'digits': DIGITS,
+    'faces': FACES,
+    **{name: published.recipe for name, published in PUBLISHED.items()},
+}
+
+
+def published_table():
+    """Return a Markdown table: which settings of a published recipe are stated, which are ours.
+
+    Of ours, those that are off (0 or False) are left out.
+    """
+    lines = ['| recipe | stated there | chosen by us | |', '|---|---|---|---|']
+    for name, (recipe, stated, note) in PUBLISHED.items():
+        settings = asdict(recipe)
+        texts = {
+            is_stated: ', '.join(
+                f'`{setting}` {value}'
+                for setting, value in settings.items()
+                if (setting in stated.split()) is is_stated and (is_stated or value)
+            )
+            for is_stated in (True, False)
+        }
+        lines.append(f'| `{name}` | {texts[True]} | {texts[False]} | {note} |')
+    return '\n'.join(lines)
 
 
 def recipe_named(name):

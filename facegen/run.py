@@ -1,7 +1,9 @@
-"""The folder of one training run: its configuration, log, sample grids and weights."""
+"""The folder of one training run: its configuration, log, scores, sample grids and weights."""
 
 import itertools
 import json
+import math
+import shutil
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
@@ -25,6 +27,20 @@ def by_step(files):
     return sorted((int(file.stem.removeprefix('step_')), file) for file in files)
 
 
+def append_line(file, values):
+    """Append the dictionary `values` to a file as one line of JSON."""
+    with file.open('a', encoding='utf-8') as lines:
+        lines.write(to_json(values) + '\n')
+
+
+def read_lines(file):
+    """Return the dictionaries that `append_line` wrote, oldest first; none where there is no file."""
+    if not file.exists():
+        return []
+    with file.open(encoding='utf-8') as lines:
+        return [json.loads(line) for line in lines]
+
+
 def claim(folder):
     """Make `folder` unless it is there, and tell whether it was empty and is now this process's."""
     try:
@@ -40,7 +56,11 @@ def claim(folder):
 
 
 class RunFolder:
-    """One run's files: `config.json`, `log.jsonl`, `samples/step_000000.png`…, `checkpoints/`."""
+    """The files of one run.
+
+    `config.json`; `log.jsonl`, the losses of each step; `scores.jsonl`, how good the pictures were;
+    `samples/step_000000.png`…; `checkpoints/`, the last weights; `best/`, those with the best score.
+    """
 
     def __init__(self, path):
         """Name the folder at `path`; nothing is read or written yet."""
@@ -75,13 +95,39 @@ class RunFolder:
 
     def log(self, **values):
         """Append one line of JSON to the log."""
-        with (self.path / 'log.jsonl').open('a', encoding='utf-8') as file:
-            file.write(to_json(values) + '\n')
+        append_line(self.path / 'log.jsonl', values)
 
     def history(self):
         """Return the logged lines, oldest first, as dictionaries."""
-        with (self.path / 'log.jsonl').open(encoding='utf-8') as file:
-            return [json.loads(line) for line in file]
+        return read_lines(self.path / 'log.jsonl')
+
+    def add_scores(self, step, scores):
+        """Note the scores of the pictures at `step`, and keep its checkpoint if it is the best yet.
+
+        The best has the lowest 'frechet_distance'.
+        """
+        earlier = [line['frechet_distance'] for line in self.scores()]
+        append_line(self.path / 'scores.jsonl', {'step': step, **scores})
+        if not scores['frechet_distance'] >= min(earlier, default=math.inf):
+            self.keep_as_best(step)
+
+    def scores(self):
+        """Return the lines of `add_scores`, oldest first; none if nothing was evaluated."""
+        return read_lines(self.path / 'scores.jsonl')
+
+    def keep_as_best(self, step):
+        """Copy the checkpoint of `step` to `best/`; what was there goes when the copy is complete."""
+        best = self.path / 'best'
+        best.mkdir(exist_ok=True)
+        earlier = list(best.iterdir())
+        saved = (self.path / 'checkpoints').glob(f'step_{step:06d}.*')
+        for file in sorted(saved, key=lambda file: file.suffix == '.index'):  # which is looked for
+            partial = best / f'{file.name}.partial'
+            shutil.copyfile(file, partial)
+            partial.replace(best / file.name)
+        for file in earlier:
+            if not file.name.startswith(f'step_{step:06d}.'):
+                file.unlink()
 
     def add_samples(self, step, grid):
         """Save the Pillow image `grid` as the samples of `step`."""
@@ -91,20 +137,28 @@ class RunFolder:
         """Return [(step, file of its grid)], oldest first."""
         return by_step((self.path / 'samples').glob('step_*.png'))
 
-    def checkpoint(self):
-        """Return the name of the last checkpoint as TensorFlow's Saver wants it.
+    def checkpoint(self, weights='last'):
+        """Return the name of the last or the best checkpoint as TensorFlow's Saver wants it.
 
         Raises FileNotFoundError if the run has saved none.
         """
-        return str(self.checkpoints()[-1][1].with_suffix(''))
+        return str(self.checkpoints(weights)[-1][1].with_suffix(''))
 
-    def saved_step(self):
-        """Return the step of the last checkpoint; raises like `checkpoint`."""
-        return self.checkpoints()[-1][0]
+    def saved_step(self, weights='last'):
+        """Return the step of the last or the best checkpoint; raises like `checkpoint`."""
+        return self.checkpoints(weights)[-1][0]
 
-    def checkpoints(self):
-        """Return [(step, index file)] of the checkpoints, oldest first; raises like `checkpoint`."""
-        saved = by_step((self.path / 'checkpoints').glob('step_*.index'))
+    def checkpoints(self, weights='last'):
+        """Return [(step, index file)], oldest first, of `weights`: 'last' or 'best'.
+
+        Raises like `checkpoint`.
+        """
+        folder = {'last': 'checkpoints', 'best': 'best'}[weights]
+        saved = by_step((self.path / folder).glob('step_*.index'))
+        if not saved and weights == 'best':
+            raise FileNotFoundError(
+                f'{self.path} holds no best weights: its pictures were not evaluated; use the last'
+            )
         if not saved:
             raise FileNotFoundError(f'{self.path} holds no weights yet; let its training finish')
         return saved

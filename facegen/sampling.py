@@ -21,11 +21,25 @@ def to_uint8(images):
     return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def generate(run, count, seed, *, batch_size=100):
+def draw(sess, input_z, z, *, batch_size=100):
+    """Return what the graph's sampling tensor makes of latents z [n, z_dim], uint8 [n, h, w, c].
+
+    That tensor is the one of the collection 'samples', which `build_graph` fills.
+    """
+    (samples,) = sess.graph.get_collection('samples')
+    return np.concatenate(
+        [
+            to_uint8(sess.run(samples, {input_z: z[start : start + batch_size]}))
+            for start in range(0, len(z), batch_size)
+        ]
+    )
+
+
+def generate(run, count, seed, *, weights='last', batch_size=100):
     """Return `count` pictures of a trained generator, uint8 [count, height, width, channels].
 
     They are its raw output, in float32 arithmetic, for the latents `latents(seed, count, z_dim)`,
-    drawn with its averaged weights where the recipe averages.
+    drawn with its averaged weights where the recipe averages. `weights` are the 'last' or the 'best'.
 
     Raises FileNotFoundError for a folder without a run or weights, ValueError for a run that is
     damaged or was trained with another generator than the notebook's.
@@ -36,18 +50,19 @@ def generate(run, count, seed, *, batch_size=100):
         z_dim, channels = config['z_dim'], config['data_shape'][-1]
     except (KeyError, TypeError) as error:
         raise ValueError(f'{run.path} has a damaged config.json ({error!r})') from error
-    checkpoint = run.checkpoint()
+    checkpoint = run.checkpoint(weights)
     generator = notebook.definitions().generator
     with tf.Graph().as_default():
         input_z = tf.placeholder(tf.float32, [None, z_dim])
         generator(input_z, channels, recipe=recipe)
         samples = generator(input_z, channels, is_train=False, recipe=recipe)
-        weights = averaging.variables_to_restore(tf.global_variables('generator/'), recipe)
-        saver = tf.train.Saver(weights)
+        tf.add_to_collection('samples', samples)
+        variables = averaging.variables_to_restore(tf.global_variables('generator/'), recipe)
+        saver = tf.train.Saver(variables)
         tf.get_default_graph().finalize()
-        with tf.Session(config=session.config(mixed_precision=False)) as sess:
+        with tf.Session(config=session.config('float32')) as sess:
             try:
-                check_shapes(checkpoint, weights)
+                check_shapes(checkpoint, variables)
                 saver.restore(sess, checkpoint)
             except (tf.errors.OpError, ValueError) as error:
                 raise ValueError(
@@ -55,20 +70,15 @@ def generate(run, count, seed, *, batch_size=100):
                     f'that of {notebook.NOTEBOOK.name} ({type(error).__name__})'
                 ) from error
             z = latents(seed, count, z_dim)
-            return np.concatenate(
-                [
-                    to_uint8(sess.run(samples, {input_z: z[start : start + batch_size]}))
-                    for start in range(0, count, batch_size)
-                ]
-            )
+            return draw(sess, input_z, z, batch_size=batch_size)
 
 
-def check_shapes(checkpoint, weights):
-    """Raise ValueError if a checkpoint lacks one of `weights` {name: variable} or its shape.
+def check_shapes(checkpoint, variables):
+    """Raise ValueError if a checkpoint lacks one of `variables` {name: variable} or its shape.
 
     TensorFlow restores a resource variable to whatever shape was saved, without a word.
     """
     shapes = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-    for name, variable in weights.items():
+    for name, variable in variables.items():
         if shapes.get(name) != variable.shape.as_list():
             raise ValueError(f'{name}: expected {variable.shape}, found {shapes.get(name)}')

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from facegen.loop import augment, check_arguments, total_steps, training_batches
-from facegen.recipes import CLASSIC, DIGITS, FACES
+from facegen.loop import augment, check_arguments, rate_factor, total_steps, training_batches
+from facegen.recipes import CLASSIC, DIGITS, FACES, Recipe
 
 GOOD = {
     'epoch_count': 1,
@@ -77,7 +77,9 @@ def classic(batch_size):
 
 
 def test_a_classic_get_batches_is_called_for_every_epoch():
-    seen = [(epoch, step, images[0, 0]) for epoch, step, images in training_batches(classic, 2, 2)]
+    seen = [
+        (epoch, step, images[0, 0]) for epoch, step, _, images in training_batches(classic, 2, 2)
+    ]
     values = [(1, 1, 0), (1, 2, 1 / 8), (1, 3, 2 / 8), (2, 4, 0), (2, 5, 1 / 8), (2, 6, 2 / 8)]
     assert seen == values
 
@@ -86,28 +88,44 @@ def test_get_batches_is_told_the_epoch():
     def get_batches(batch_size, *, epoch=None):
         yield epoch
 
-    assert list(training_batches(get_batches, 1, 3)) == [(1, 1, 0), (2, 2, 1), (3, 3, 2)]
+    seen = [(epoch, images) for epoch, _, _, images in training_batches(get_batches, 1, 3)]
+    assert seen == [(1, 0), (2, 1), (3, 2)]
 
 
 def test_max_steps_ends_within_an_epoch():
-    assert [step for _, step, _ in training_batches(classic, 2, 2, max_steps=4)] == [1, 2, 3, 4]
+    assert [step for _, step, *_ in training_batches(classic, 2, 2, max_steps=4)] == [1, 2, 3, 4]
 
 
 def test_minutes_end_by_the_clock():
     ticks = itertools.count(step=30)  # seconds from one look at the clock to the next
     steps = training_batches(classic, 2, 99, minutes=2, clock=lambda: next(ticks))
-    assert [step for _, step, _ in steps] == [1, 2, 3, 4]
+    assert [step for _, step, *_ in steps] == [1, 2, 3, 4]
 
 
 def test_there_is_always_a_first_step():
     ticks = itertools.count(step=3600)
     steps = training_batches(classic, 2, None, minutes=1e-9, clock=lambda: next(ticks))
-    assert [step for _, step, _ in steps] == [1]
+    assert [step for _, step, *_ in steps] == [1]
 
 
 def test_without_epochs_something_else_ends_the_training():
     steps = training_batches(classic, 2, None, max_steps=10)
-    assert [(epoch, step) for epoch, step, _ in steps][-1] == (4, 10)
+    assert [(epoch, step) for epoch, step, *_ in steps][-1] == (4, 10)
+
+
+def test_the_share_of_the_training_that_is_over():
+    steps = training_batches(classic, 2, 2, steps=6)
+    assert [done for _, _, done, _ in steps] == [i / 6 for i in range(6)]
+    ticks = itertools.count(step=30)
+    steps = training_batches(classic, 2, 99, minutes=2, clock=lambda: next(ticks))
+    assert [done for _, _, done, _ in steps] == [0, 0.25, 0.5, 0.75]
+    assert [done for _, _, done, _ in training_batches(classic, 2, 1)] == [0, 0, 0]
+
+
+def test_rate_factor():
+    decaying = Recipe(rate_decay=True)
+    assert [rate_factor(decaying, done) for done in (0, 0.25, 1, 1.5)] == [1, 0.75, 0, 0]
+    assert rate_factor(CLASSIC, 0.5) == 1
 
 
 def test_total_steps():

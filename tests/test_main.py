@@ -1,5 +1,6 @@
 """The command line, as a process, on a folder of pictures made for the purpose."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from PIL import Image
 
 from conftest import ROOT
 from facegen.__main__ import default_epochs, main, parser
+from facegen.recipes import Recipe
 
 
 def facegen(*arguments, cwd):
@@ -82,11 +84,92 @@ def test_generate(run, tmp_path):
 
 def test_minutes_alone_end_the_training(pictures, tmp_path):
     done = facegen(
-        'train', '--dataset', pictures, '--batch-size', 8, '--recipe', 'classic',
+        'train', '--dataset', pictures, '--batch-size', 8, '--recipe', 'mirrored',
         '--minutes', 0.05, '--run-dir', tmp_path / 'run', cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'run' / 'log.jsonl').read_text()
+
+
+@pytest.fixture(scope='module')
+def digit_data(tmp_path_factory):
+    """A data folder for the sample digits, which need no network."""
+    return tmp_path_factory.mktemp('data')
+
+
+@pytest.fixture(scope='module')
+def digit_sample(digit_data):
+    import helper
+
+    return helper.Dataset('mnist', data_path=digit_data, data='sample').pixels
+
+
+def scores_on(stdout):
+    """Return the one JSON object that `evaluate` has printed, on one line."""
+    (line,) = stdout.splitlines()
+    return json.loads(line)
+
+
+def test_evaluate_a_file(digit_sample, digit_data, tmp_path, capfd):
+    file = tmp_path / 'a.npy'
+    np.save(file, digit_sample[:200])
+    assert main(['evaluate', str(file), '--count', '150', '--data-dir', str(digit_data)]) == 0
+    out, err = capfd.readouterr()
+    scores = scores_on(out)
+    assert (scores['source'], scores['dataset'], scores['n']) == (str(file), 'mnist', 150)
+    assert scores['real']['n'] == 150
+    assert scores['nearest_ratio'] == 0
+    assert 'repeat training pictures' in scores['warnings'][0]
+    assert '5,000 sample digits' in err
+    assert file.stat().st_size == 128 + 200 * 784
+
+
+def test_evaluate_a_run(digit_sample, digit_data, tmp_path, capfd, monkeypatch):
+    """Of digits, the channels say which real ones its pictures are compared with."""
+    from facegen import sampling
+    from facegen.run import RunFolder
+
+    asked = []
+
+    def generate(run, count, seed):
+        asked.append((run.path, count, seed))
+        return digit_sample[:120]
+
+    monkeypatch.setattr(sampling, 'generate', generate)
+    run = RunFolder.create(tmp_path / 'run', {'data_shape': [5000, 28, 28, 1]})
+    (run.path / 'checkpoints' / 'step_000042.index').touch()
+    arguments = ['evaluate', str(run.path), '--seed', '7', '--data-dir', str(digit_data)]
+    assert main(arguments) == 0
+    scores = scores_on(capfd.readouterr().out)
+    assert asked == [(run.path, 10_000, 7)]
+    assert (scores['step'], scores['seed'], scores['n']) == (42, 7, 120)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (np.zeros([200, 28, 28, 1], np.float32), 'holds float32 [200, 28, 28, 1]; expected uint8'),
+        (np.zeros([200, 28, 28], np.uint8), 'holds uint8 [200, 28, 28]; expected uint8'),
+        (np.zeros([200, 30, 30, 1], np.uint8), 'knows [28, 28, 1] only'),
+        (np.zeros([19, 28, 28, 1], np.uint8), 'there are 19 drawn pictures; expected at least 20'),
+        (np.zeros([200, 28, 28, 3], np.uint8), '--dataset is missing'),
+        (np.array([{}] * 200), 'cannot be read'),
+        (np.zeros([4, 28, 28, 1], np.uint8), '--count is 19, but'),
+        (b'no pictures', 'cannot be read'),
+        (b'', 'cannot be read'),
+    ],
+)
+def test_evaluate_refuses_other_files(digit_data, tmp_path, capsys, content, message):
+    file = tmp_path / 'a.npy'
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        np.save(file, content, allow_pickle=True)
+    assert main(['evaluate', str(file), '--count', '19', '--data-dir', str(digit_data)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ''
+    (error,) = (line for line in err.splitlines() if line.startswith('python -m facegen'))
+    assert message in error
 
 
 def damage_settings(run):
@@ -135,7 +218,7 @@ def test_damaged_runs(run, tmp_path, capsys, damage, message):
 
 def test_help_explains_every_option():
     (verbs,) = (action.choices for action in parser()._actions if action.dest == 'verb')
-    assert set(verbs) == {'train', 'generate'}
+    assert set(verbs) == {'train', 'generate', 'evaluate'}
     for name, verb in verbs.items():
         done = facegen(name, '--help', cwd=ROOT)
         assert done.returncode == 0
@@ -149,7 +232,7 @@ def test_help_explains_every_option():
     ('arguments', 'message'),
     [
         ([], 'required: VERB'),
-        (['evaluate'], "invalid choice: 'evaluate'"),
+        (['draw'], "invalid choice: 'draw'"),
         (['train'], 'required: --dataset'),
         (['train', '--dataset', 'cifar'], 'neither mnist nor celeba nor a folder'),
         (['train', '--dataset', ''], 'neither mnist nor celeba nor a folder'),
@@ -167,6 +250,12 @@ def test_help_explains_every_option():
         (['generate', 'RUN', '--out', 'missing/a.npy'], 'there is no folder missing'),
         (['generate', 'RUN', '--count', '0', '--out', 'a.npy'], '0 is too few'),
         (['generate', 'RUN'], 'required: --out'),
+        (['evaluate'], 'required: RUN|FILE.npy'),
+        (['evaluate', 'missing'], 'there is no run folder and no file missing'),
+        (['evaluate', 'EMPTY'], 'is no run folder'),
+        (['evaluate', 'RUN'], '--dataset is missing'),
+        (['evaluate', 'RUN', '--dataset', 'cifar'], 'neither mnist nor celeba nor a folder'),
+        (['evaluate', 'RUN', '--count', '0'], '0 is too few'),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -185,5 +274,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not [file for file in tmp_path.iterdir() if file.name != 'data']
 
 
-def test_default_epochs_show_about_as_many_pictures_of_every_set():
-    assert [default_epochs(count) for count in (999, 5000, 60_000, 202_599)] == [100, 20, 2, 1]
+def test_default_epochs_are_the_recipes_or_show_about_as_many_pictures():
+    recipe = Recipe(mnist_epochs=5, celeba_epochs=3)
+    sets = (
+        ('celeba', 999),
+        ('mnist', 5000),
+        ('mnist', 60_000),
+        ('celeba', 202_599),
+        ('folder', 50_000),
+    )
+    assert [default_epochs(name, count, recipe) for name, count in sets] == [100, 20, 5, 3, 2]
+    assert default_epochs('folder', 202_599, recipe) == 1

@@ -8,7 +8,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import problem_unittests as checks
-from facegen.recipes import CLASSIC, DIGITS, Recipe
+from facegen import losses
+from facegen.recipes import CLASSIC, DIGITS, RECIPES, Recipe
 
 TOGETHER = Recipe(updates='together')
 
@@ -186,7 +187,7 @@ def test_a_step_lowers_its_own_loss_and_moves_nothing_of_the_other(notebook, run
     feed = {
         real: rng.uniform(-1, 1, [16, 28, 28, 1]),
         z: rng.uniform(-1, 1, [16, 8]),
-        rate: 1e-4,
+        rate: 1e-5,
     }
     own, other = 'discriminator', 'generator'
     for loss, step in zip(losses, steps, strict=True):
@@ -201,3 +202,60 @@ def test_a_step_lowers_its_own_loss_and_moves_nothing_of_the_other(notebook, run
         for before, after in zip(mine_before, run(tf.trainable_variables(own + '/')), strict=True):
             assert (before != after).any()
         own, other = other, own
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_every_recipe_draws_and_judges(notebook, run, name):
+    recipe = RECIPES[name]
+    images = notebook.generator(tf.ones([2, recipe.z_dim]), 3, recipe=recipe)
+    probability, logits = notebook.discriminator(images, recipe=recipe)
+    assert images.shape.as_list()[1:] == [28, 28, 3]
+    images, probability, logits = run([images, probability, logits])
+    assert np.abs(images).max() <= 1
+    assert probability.shape == logits.shape == (2, 1)
+
+
+def kernels(scope):
+    """Return the kernels of a network, in the order of its layers."""
+    return [v for v in tf.trainable_variables(scope) if v.op.name.endswith('kernel')]
+
+
+def test_three_doublings_start_from_a_side_of_four(notebook):
+    recipe = Recipe(g_filters=(8, 4, 2))
+    images = notebook.generator(tf.ones([2, 5]), 1, recipe=recipe)
+    assert images.shape.as_list()[1:] == [28, 28, 1]
+    shapes = [kernel.shape.as_list() for kernel in kernels('generator/')]
+    assert shapes == [[5, 4 * 4 * 8], [5, 5, 4, 8], [5, 5, 2, 4], [5, 5, 1, 2]]
+
+
+def test_hidden_layers_and_filters(notebook):
+    recipe = Recipe(d_filters=(2, 3), g_filters=(4, 3), d_hidden=6, g_hidden=7, kernel_size=4)
+    notebook.discriminator(notebook.generator(tf.ones([2, 5]), 1, recipe=recipe), recipe=recipe)
+    shapes = [kernel.shape.as_list() for kernel in kernels('discriminator/')]
+    assert shapes == [[4, 4, 1, 2], [4, 4, 2, 3], [7 * 7 * 3, 6], [6, 1]]
+    shapes = [kernel.shape.as_list() for kernel in kernels('generator/')]
+    assert shapes == [[5, 7], [7, 7 * 7 * 4], [4, 4, 3, 4], [4, 4, 1, 3]]
+
+
+@pytest.mark.parametrize(('initializer', 'deviation'), [('normal', 0.02), ('xavier', None)])
+def test_initializer(notebook, run, initializer, deviation):
+    recipe = Recipe(initializer=initializer, d_hidden=64)
+    notebook.discriminator(tf.ones([2, 28, 28, 1]), recipe=recipe)
+    hidden = kernels('discriminator/')[-2]
+    inputs, outputs = hidden.shape.as_list()
+    expected = deviation or math.sqrt(2 / (inputs + outputs))  # of a uniform one on +-sqrt(3) of it
+    assert run(hidden).std() == pytest.approx(expected, rel=0.02)
+
+
+def test_the_recipe_chooses_the_loss(notebook, monkeypatch):
+    monkeypatch.setattr(notebook, 'generator', lambda z, channels, recipe: z)
+    monkeypatch.setattr(
+        notebook, 'discriminator', lambda x, reuse=False, recipe=None: (None, x[:, :1])
+    )
+    for loss, function in losses.LOSSES.items():
+        recipe = Recipe(loss=loss, smoothing=0.0)
+        real, fake = tf.constant([[2.0, 0.0]]), tf.constant([[-3.0, 0.0]])
+        found = notebook.model_loss(real, fake, 1, recipe=recipe)
+        with tf.Session() as sess:
+            found, expected = sess.run([found, function(real[:, :1], fake[:, :1], recipe)])
+        assert found == expected

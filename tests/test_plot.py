@@ -23,15 +23,26 @@ def test_moving_mean():
     assert plot.moving_mean([1], [2.0], 25) == ([1], [2.0])
 
 
-def test_loss_curves_show_both_losses_and_are_small(run, tmp_path):
+@pytest.mark.parametrize(
+    ('scores', 'height', 'shown'),
+    [([], 300, {'d_loss', 'g_loss'}), ([9, 4, 5], 500, {'d_loss', 'g_loss', 'quality'})],
+)
+def test_curves_show_losses_and_scores_and_are_small(run, tmp_path, scores, height, shown):
+    (run / 'checkpoints' / 'step_000000.index').touch()
+    for score in scores:
+        RunFolder(run).add_scores(0, {'frechet_distance': score})
     image = plot.loss_curves(run)
-    assert image.size == (800, 300)
+    assert image.size == (800, height)
     image.save(tmp_path / 'losses.png')
     assert (tmp_path / 'losses.png').stat().st_size < 150_000
     colors = {tuple(color) for color in np.asarray(image.convert('RGB')).reshape(-1, 3)}
-    for color in plot.COLORS.values():
-        wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-        assert min(np.abs(np.subtract(c, wanted)).max() for c in colors) < 12
+    drawn = {
+        name
+        for name, color in plot.COLORS.items()
+        for wanted in [[int(color[i : i + 2], 16) for i in (1, 3, 5)]]
+        if min(np.abs(np.subtract(c, wanted)).max() for c in colors) < 12
+    }
+    assert drawn == shown
 
 
 def test_loss_curves_of_one_step(tmp_path):
@@ -73,3 +84,17 @@ def test_save_figures(run, tmp_path):
 def test_show_outside_a_notebook_does_nothing(capsys):
     plot.show(Image.new('L', (2, 2)))
     assert capsys.readouterr().out == ''
+
+
+def test_nearest_pictures_puts_the_nearest_below_each():
+    pictures = np.random.default_rng(0).integers(0, 256, [20, 4, 4, 3], np.uint8)
+    images = np.clip(pictures[[7, 3]].astype(int) + 2, 0, 255).astype(np.uint8)
+    figure = np.asarray(plot.nearest_pictures(images, pictures, factor=1, gap=1))
+    assert figure.shape == (10, 10, 3)
+    np.testing.assert_array_equal(figure[:4, 5:9], images[1])
+    np.testing.assert_array_equal(figure[5:9, 5:9], pictures[3])
+
+
+def test_nearest_pictures_of_one_channel():
+    pictures = np.zeros([3, 4, 4, 1], np.uint8)
+    assert plot.nearest_pictures(pictures, pictures, factor=2, gap=1).size == (30, 20)

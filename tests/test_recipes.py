@@ -8,15 +8,31 @@ from facegen.recipes import CLASSIC, RECIPES, Recipe, recipe_named
 
 
 def test_classic_is_the_textbook():
-    assert CLASSIC == RECIPES['classic'] == Recipe()
+    assert CLASSIC == RECIPES['mirrored'] == Recipe()
     assert dataclasses.asdict(CLASSIC) == {
         'image_size': 28,
         'kernel_size': 5,
-        'leak': 0.2,
+        'd_filters': (64, 128, 256),
+        'g_filters': (256, 128),
+        'd_hidden': 0,
+        'g_hidden': 0,
+        'd_leak': 0.2,
+        'g_leak': 0.2,
+        'dropout': 0.0,
+        'initializer': 'xavier',
+        'z_dim': 100,
+        'loss': 'non-saturating',
         'smoothing': 0.1,
         'updates': 'in-turn',
+        'precision': 'auto',
+        'batch_size': 64,
+        'learning_rate': 3e-4,
+        'rate_decay': False,
+        'beta1': 0.45,
         'ema_half_life': 0,
         'random_flip': False,
+        'mnist_epochs': 2,
+        'celeba_epochs': 1,
     }
 
 
@@ -30,8 +46,16 @@ def test_only_faces_are_mirrored():
         ('image_size', 0),
         ('image_size', 30),
         ('kernel_size', 0),
-        ('leak', -0.1),
-        ('leak', 1),
+        ('g_filters', ()),
+        ('d_filters', (64, 0)),
+        ('d_hidden', -1),
+        ('d_leak', -0.1),
+        ('g_leak', 1),
+        ('dropout', 1),
+        ('initializer', 'zeros'),
+        ('loss', 'wasserstein'),
+        ('batch_size', 0),
+        ('learning_rate', 0),
         ('smoothing', 0.5),
         ('smoothing', -0.1),
         ('updates', 'both'),
@@ -45,10 +69,10 @@ def test_wrong_setting(setting, value):
 
 def test_recipes_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        CLASSIC.leak = 0
+        CLASSIC.d_leak = 0
 
 
 def test_recipe_named():
-    assert recipe_named('classic') is CLASSIC
-    with pytest.raises(ValueError, match=r"no recipe 'best'; choose one of \['classic', "):
+    assert recipe_named('mirrored') is CLASSIC
+    with pytest.raises(ValueError, match=r"no recipe 'best'; choose one of \['dcgan', "):
         recipe_named('best')

@@ -69,3 +69,25 @@ def test_damaged_config(tmp_path, text):
     (run.path / 'config.json').write_text(text)
     with pytest.raises(ValueError, match='is damaged'):
         run.config()
+
+
+def save(run, step):
+    """Write what TensorFlow's Saver would."""
+    for suffix in 'index', 'data-00000-of-00001':
+        (run.path / 'checkpoints' / f'step_{step:06d}.{suffix}').write_text(str(step))
+
+
+def test_the_best_weights_are_kept(tmp_path):
+    run = RunFolder.create(tmp_path / 'a', {})
+    assert run.scores() == []
+    with pytest.raises(FileNotFoundError, match='holds no best weights'):
+        run.checkpoint('best')
+    for step, distance in (0, 9.0), (3, 4.0), (6, 5.0):
+        save(run, step)
+        run.add_scores(step, {'frechet_distance': distance, 'n': 10})
+    assert (run.saved_step('last'), run.saved_step('best')) == (6, 3)
+    assert run.scores()[1] == {'step': 3, 'frechet_distance': 4.0, 'n': 10}
+    assert sorted(file.name for file in (run.path / 'best').iterdir()) == [
+        'step_000003.data-00000-of-00001',
+        'step_000003.index',
+    ]

@@ -181,6 +181,53 @@ def test_an_interrupt_keeps_the_weights_of_its_step(notebook, digit_batches, tmp
     assert [step for step, _ in run.samples()] == [0, 2]
 
 
+def test_evaluation_notes_scores_and_keeps_the_best_weights(train, capsys):
+    distances = iter([9.0, 3.0, 5.0, 4.0])
+    seen = []
+
+    def evaluation(images):
+        seen.append(images)
+        return {'frechet_distance': next(distances), 'confident_share': 0.5, 'class_kl': 1.0}
+
+    run = train(recipe=DIGITS, evaluation=evaluation)
+    assert all(images.shape == (1000, 28, 28, 1) for images in seen)
+    assert [(line['step'], line['frechet_distance']) for line in run.scores()] == [
+        (0, 9), (3, 3), (6, 5), (8, 4)
+    ]  # fmt: skip
+    assert (run.saved_step('last'), run.saved_step('best')) == (8, 3)
+    last, best = (sampling.generate(run, 4, 1, weights=weights) for weights in ('last', 'best'))
+    assert (last != best).any()
+    printed = capsys.readouterr().out
+    assert 'Step 3: Fréchet distance 3, 50% of the digits clear' in printed
+    assert 'Step 8: The digits are drawn unevenly' in printed
+
+
+def test_evaluation_changes_nothing_of_the_training(train):
+    scores = {'frechet_distance': 1.0}
+    histories = [train(evaluation=given).history() for given in (None, lambda images: scores)]
+    assert histories[0] == histories[1]
+
+
+def test_the_learning_rate_decays_where_the_recipe_says(train, monkeypatch):
+    fed = []
+    original = tf.Session.run
+
+    def watching(self, fetches, feed=None, **options):
+        fed.extend(value for key, value in (feed or {}).items() if 'learning_rate' in str(key))
+        return original(self, fetches, feed, **options)
+
+    monkeypatch.setattr(tf.Session, 'run', watching)
+    train(recipe=Recipe(updates='together', rate_decay=True), learning_rate=1e-3)
+    np.testing.assert_allclose(fed, [1e-3 * (8 - i) / 8 for i in range(8)])
+
+
+def test_dropout_counts_the_steps(train):
+    run = train(recipe=Recipe(dropout=0.5))
+    reader = tf.train.load_checkpoint(run.checkpoint())
+    steps = [n for n in reader.get_variable_to_shape_map() if n.endswith('global_step')]
+    assert [reader.get_tensor(name) for name in steps] == [8]
+
+
 def test_generate_is_independent_of_count_and_batches(train):
     run = train(epoch_count=1)
     many = sampling.generate(run, 7, seed=1, batch_size=3)

@@ -1,0 +1,39 @@
+"""What a recipe may put into a network beside the layers that the notebook shows."""
+
+from facegen.session import tf
+
+
+def initializer(recipe):
+    """Return the initialiser of all kernels: Glorot's uniform one ('xavier'), or N(0, 0.02).
+
+    Xavier draws from +-sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010); it is also the default
+    of `tf.layers`. N(0, 0.02) is the DCGAN's (Radford et al. 2016, arXiv:1511.06434, section 4).
+    """
+    if recipe.initializer == 'normal':
+        return tf.random_normal_initializer(0.0, 0.02)
+    return tf.glorot_uniform_initializer()
+
+
+def dropout(x, recipe):
+    """Zero a share `recipe.dropout` of x at random, and scale the rest up to keep its mean.
+
+    Which ones depends on the graph's seed, the layer and the step only (`tf.train.get_global_step`),
+    so that a continued training drops what an uninterrupted one would have dropped.
+    """
+    if not recipe.dropout:
+        return x
+    graph_and_layer = [seed or 0 for seed in tf.get_seed(None)]  # None without tf.set_random_seed
+    step = tf.train.get_or_create_global_step()
+    seed = tf.random.experimental.stateless_fold_in(graph_and_layer, step)
+    return tf.nn.experimental.stateless_dropout(x, recipe.dropout, seed)
+
+
+def doubling_sides(recipe):
+    """Return the sides of the generator's layers, pixels: 7, 14, 28 for two doublings to 28.
+
+    Each is half of the next, rounded up, one more than `g_filters` has: 4, 7, 14, 28 for three.
+    """
+    sides = [recipe.image_size]
+    for _ in recipe.g_filters:
+        sides.insert(0, -(-sides[0] // 2))
+    return sides

@@ -1,0 +1,57 @@
+"""What recipes add to the networks."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from facegen import layers
+from facegen.recipes import CLASSIC, Recipe
+from facegen.session import use_tf1
+
+use_tf1()
+
+DROPPING = Recipe(dropout=0.25)
+
+
+def dropped(seed, steps):
+    """Return, for each step, two layers of 10,000 ones after dropout."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.set_random_seed(seed)
+        step = tf.train.get_or_create_global_step()
+        ones = tf.ones([100, 100])
+        pair = [layers.dropout(ones, DROPPING), layers.dropout(ones, DROPPING)]
+        found = {}
+        for value in steps:
+            step.load(value, sess)
+            found[value] = sess.run(pair)
+        return found
+
+
+def test_dropout_zeroes_a_share_and_keeps_the_mean():
+    ((first, _),) = dropped(1, [0]).values()
+    assert set(np.unique(first)) == {np.float32(0), np.float32(4 / 3)}
+    assert (first == 0).mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_dropout_depends_on_seed_step_and_layer_only():
+    one, again, other = dropped(1, [5, 6]), dropped(1, [6, 5]), dropped(2, [5])
+    np.testing.assert_array_equal(one[5], again[5])
+    np.testing.assert_array_equal(one[6], again[6])
+    assert (one[5][0] != one[6][0]).any()
+    assert (one[5][0] != one[5][1]).any()
+    assert (one[5][0] != other[5][0]).any()
+
+
+def test_no_dropout_adds_nothing_to_the_graph():
+    with tf.Graph().as_default() as graph:
+        x = tf.ones([2])
+        assert layers.dropout(x, CLASSIC) is x
+        assert len(graph.get_operations()) == 1
+
+
+@pytest.mark.parametrize(
+    ('size', 'filters', 'sides'),
+    [(28, (2, 1), [7, 14, 28]), (28, (3, 2, 1), [4, 7, 14, 28]), (64, (1,), [32, 64])],
+)
+def test_doubling_sides(size, filters, sides):
+    assert layers.doubling_sides(Recipe(image_size=size, g_filters=filters)) == sides

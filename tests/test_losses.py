@@ -1,0 +1,59 @@
+"""The losses beside the notebook's, against their formulas."""
+
+import math
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+from facegen.losses import LOSSES
+from facegen.recipes import CHOICES, Recipe
+from facegen.session import use_tf1
+
+use_tf1()
+
+REAL, FAKE = [[3.0], [-1.0]], [[0.5], [-2.0]]
+
+
+def softplus(x):
+    return math.log1p(math.exp(x))
+
+
+@pytest.mark.parametrize(
+    ('loss', 'smoothing', 'd_loss', 'g_loss'),
+    [
+        (  # one half of mean squares: (3 - 1)^2, (-1 - 1)^2; 0.5^2, 2^2; (0.5 - 1)^2, (-2 - 1)^2
+            'least-squares',
+            0.0,
+            (4 + 4) / 4 + (0.25 + 4) / 4,
+            (0.25 + 9) / 4,
+        ),
+        (
+            'least-squares',
+            0.25,
+            (2.25**2 + 1.75**2) / 4 + (0.25 + 4) / 4,
+            (0.25 + 9) / 4,
+        ),
+        ('hinge', 0.0, (0 + 2) / 2 + (1.5 + 0) / 2, 0.75),
+        (
+            'relativistic',
+            0.0,
+            (softplus(-2.5) + softplus(-1)) / 2,
+            (softplus(2.5) + softplus(1)) / 2,
+        ),
+    ],
+)
+def test_formula(loss, smoothing, d_loss, g_loss):
+    recipe = Recipe(loss=loss, smoothing=smoothing)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        found = sess.run(LOSSES[loss](tf.constant(REAL), tf.constant(FAKE), recipe))
+    assert found == pytest.approx((d_loss, g_loss), rel=1e-6)
+
+
+def test_every_loss_of_a_recipe_exists():
+    assert {'non-saturating', *LOSSES} == set(CHOICES['loss'])
+
+
+@pytest.mark.parametrize('loss', ['hinge', 'relativistic'])
+def test_smoothing_needs_labels(loss):
+    with pytest.raises(ValueError, match=f'smoothing is 0.1; expected 0: {loss} has no labels'):
+        Recipe(loss=loss)
