@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from facegen.recipes import RECIPES  # noqa: E402
+from facegen.run import RunFolder  # noqa: E402
 
 DEFAULTS = {'mnist': 'digits', 'celeba': 'faces'}
 COLUMNS = {  # heading: (score, factor, digits behind the point)
@@ -65,6 +66,7 @@ def measure(recipe, seed, options, extra):
         run_dir = Path(run_dir, 'run').resolve()
         _, seconds = facegen('train', *data, *settings, '--run-dir', run_dir)
         scores, _ = facegen('evaluate', run_dir, *data, '--seed', seed + 1000)
+        curve = [[line['step'], line['frechet_distance']] for line in RunFolder(run_dir).scores()]
     return {
         'benchmark': 'recipes',
         'dataset': options.dataset,
@@ -73,7 +75,15 @@ def measure(recipe, seed, options, extra):
         'seconds': round(seconds, 1),
         **{k: v for k, v in json.loads(scores).items() if k not in ('source', 'dataset', 'seed')},
         'seed': seed,
+        'curve': curve,
     }
+
+
+def seconds_to(distance, line):
+    """Return when a training came to that Fréchet distance of its own evaluations; nan if never."""
+    last, _ = line['curve'][-1]
+    steps = [step for step, reached in line['curve'] if reached <= distance]
+    return line['seconds'] * steps[0] / last if steps else math.nan
 
 
 def table(lines):
@@ -83,6 +93,11 @@ def table(lines):
         chosen = [line for line in lines if line['dataset'] == dataset]
         if not chosen:
             continue
+        usual = [line['curve'][-1][1] for line in chosen if line['recipe'] == 'mirrored']
+        if usual:
+            for line in chosen:
+                line['seconds_to_usual'] = seconds_to(statistics.mean(usual), line)
+            columns = columns | {'seconds to the quality of `mirrored`': ('seconds_to_usual', 1, 0)}
         rows = [['recipe', 'seeds', *columns]]
         rows.append(['---'] * len(rows[0]))
         names = dict.fromkeys((line['recipe'], line['options']) for line in chosen)

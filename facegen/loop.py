@@ -32,6 +32,11 @@ def check_arguments(
         raise ValueError(f'minutes is {minutes!r}; expected a number of more than 0')
     if minutes is None and not limits:
         raise ValueError('nothing ends this training; give epoch_count, max_steps or minutes')
+    if counts['z_dim'] < recipe.z_categories:
+        raise ValueError(
+            f'z_dim is {counts["z_dim"]}; expected at least {recipe.z_categories}, the categories of '
+            'the recipe'
+        )
     side = math.isqrt(counts['show_n_images'])
     if side**2 != counts['show_n_images']:
         raise ValueError(

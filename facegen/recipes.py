@@ -27,6 +27,9 @@ class Recipe:
     dropout: float = 0.0  # share of D's features, behind all its convolutions but the first
     initializer: Literal['xavier', 'normal'] = 'xavier'  # normal: N(0, 0.02)
     z_dim: int = 100  # length of a latent
+    z_categories: int = (
+        0  # that G tells apart by the largest of so many numbers of a latent; 0: none
+    )
     # The losses
     loss: Literal['non-saturating', 'least-squares', 'hinge', 'relativistic'] = 'non-saturating'
     smoothing: float = 0.1  # the label of real pictures is 1 - smoothing, that of fakes stays 0
@@ -58,7 +61,7 @@ class Recipe:
             'mnist_epochs': 1,
             'celeba_epochs': 1,
         }
-        none_too = {'ema_half_life': 0, 'd_hidden': 0, 'g_hidden': 0}
+        none_too = dict.fromkeys(['ema_half_life', 'd_hidden', 'g_hidden', 'z_categories'], 0)
         for name, lowest in (least | none_too).items():
             if getattr(self, name) < lowest:
                 raise ValueError(f'{name} is {getattr(self, name)}; expected at least {lowest}')
@@ -88,6 +91,7 @@ DIGITS = Recipe(
     g_filters=(128, 64),
     d_hidden=256,
     g_hidden=256,
+    z_categories=20,
     updates='together',
     batch_size=32,
     learning_rate=3.2e-3,

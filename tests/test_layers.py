@@ -55,3 +55,18 @@ def test_no_dropout_adds_nothing_to_the_graph():
 )
 def test_doubling_sides(size, filters, sides):
     assert layers.doubling_sides(Recipe(image_size=size, g_filters=filters)) == sides
+
+
+def test_the_category_is_the_place_of_the_largest_of_the_first_numbers():
+    z = [[0.1, 0.5, -1.0, 0.9], [0.3, -0.2, 0.1, 0.0]]
+    with tf.Graph().as_default(), tf.Session() as sess:
+        found = sess.run(layers.with_category(tf.constant(z), Recipe(z_categories=3)))
+    np.testing.assert_allclose(found, [[*z[0], 0, 3, 0], [*z[1], 3, 0, 0]])
+
+
+def test_categories_need_long_latents():
+    with tf.Graph().as_default():
+        z = tf.zeros([1, 4])
+        assert layers.with_category(z, CLASSIC) is z
+        with pytest.raises(ValueError, match='have 4 numbers; expected at least the 5'):
+            layers.with_category(z, Recipe(z_categories=5))

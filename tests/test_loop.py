@@ -49,6 +49,7 @@ def test_good_arguments():
         ({'show_n_images': 24}, 'expected a square number, such as 16 or 25'),
         ({'seed': -1}, 'seed is -1'),
         ({'seed': None}, 'seed is None'),
+        ({'recipe': Recipe(z_categories=120)}, 'z_dim is 100; expected at least 120'),
         ({'recipe': 'faces'}, "recipe is 'faces'; expected a Recipe"),
         ({'epoch_count': None}, 'nothing ends this training'),
         ({'max_steps': 0}, 'max_steps is 0'),

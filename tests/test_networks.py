@@ -180,13 +180,13 @@ def test_that_race_would_be_seen(notebook, run):
 
 @pytest.mark.parametrize('recipe', [CLASSIC, DIGITS])
 def test_a_step_lowers_its_own_loss_and_moves_nothing_of_the_other(notebook, run, recipe):
-    real, z, rate = notebook.model_inputs(28, 28, 1, 8)
+    real, z, rate = notebook.model_inputs(28, 28, 1, 24)
     losses = notebook.model_loss(real, z, 1, recipe=recipe)
     steps = notebook.model_opt(*losses, rate, 0.5, recipe=recipe)
     rng = np.random.default_rng(0)
     feed = {
         real: rng.uniform(-1, 1, [16, 28, 28, 1]),
-        z: rng.uniform(-1, 1, [16, 8]),
+        z: rng.uniform(-1, 1, [16, 24]),
         rate: 1e-5,
     }
     own, other = 'discriminator', 'generator'

@@ -19,9 +19,9 @@ BOOK = nbformat.read(notebook.NOTEBOOK, as_version=4)
 CODE = [cell for cell in BOOK.cells if cell.cell_type == 'code']
 FUNCTIONS = ['model_inputs', 'discriminator', 'generator', 'model_loss', 'model_opt']
 EXPECTED_PARAMETERS = {
-    'data_dir', 'images_dir', 'runs_dir', 'data', 'show_n_images', 'mnist_recipe', 'mnist_epochs',
-    'mnist_learning_rate', 'celeba_recipe', 'celeba_epochs', 'celeba_learning_rate',
-    'batch_size', 'z_dim', 'beta1',
+    'data_dir', 'images_dir', 'runs_dir', 'data', 'show_n_images',
+    'mnist_recipe', 'mnist_changes', 'mnist_epochs',
+    'celeba_recipe', 'celeba_changes', 'celeba_epochs',
     'print_every', 'show_every', 'seed',
 }  # fmt: skip
 
@@ -165,7 +165,7 @@ def test_parameter_cells_of_other_notebooks(tmp_path, source, message):
 
 def test_unknown_parameter():
     with pytest.raises(
-        ValueError, match=r"no parameter \['epochs'\]; the notebook has .*batch_size"
+        ValueError, match=r"no parameter \['epochs'\]; the notebook has .*mnist_epochs"
     ):
         notebook.execute(epochs=3)
 

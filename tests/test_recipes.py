@@ -21,6 +21,7 @@ def test_classic_is_the_textbook():
         'dropout': 0.0,
         'initializer': 'xavier',
         'z_dim': 100,
+        'z_categories': 0,
         'loss': 'non-saturating',
         'smoothing': 0.1,
         'updates': 'in-turn',

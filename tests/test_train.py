@@ -13,7 +13,7 @@ from facegen import sampling
 from facegen.recipes import CLASSIC, DIGITS, FACES, Recipe
 from facegen.run import RunFolder
 
-SMALL = {'epoch_count': 2, 'batch_size': 16, 'z_dim': 8, 'learning_rate': 3e-4, 'beta1': 0.5}
+SMALL = {'epoch_count': 2, 'batch_size': 16, 'z_dim': 24, 'learning_rate': 3e-4, 'beta1': 0.5}
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_run_folder(train, capsys):
     run = train(recipe=DIGITS, seed=3)
     config = run.config()
     assert config['recipe']['updates'] == 'together'
-    assert (config['seed'], config['batch_size'], config['z_dim']) == (3, 16, 8)
+    assert (config['seed'], config['batch_size'], config['z_dim']) == (3, 16, 24)
     assert config['tensorflow'] == tf.__version__
     assert config['data_shape'] == [64, 28, 28, 1]
     assert [(line['epoch'], line['step']) for line in run.history()] == [
