@@ -1,15 +1,16 @@
 """The command line: train, generate and evaluate without Jupyter."""
 
 import argparse
+import ast
 import json
 import math
 import os
 import sys
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
-from facegen.recipes import RECIPES
+from facegen.recipes import RECIPES, Recipe
 
 PROGRAM = 'python -m facegen'
 NOTE = (
@@ -40,6 +41,18 @@ def whole_number(lowest):
 
     parse.__name__ = 'whole number'  # argparse puts it into its message
     return parse
+
+
+def setting(text):
+    """Return (name, value) of `NAME=VALUE`, a setting of a recipe; a value is a literal or a word."""
+    name, equals, value = text.partition('=')
+    names = [field.name for field in fields(Recipe)]
+    if not equals or name not in names:
+        raise argparse.ArgumentTypeError(f'{text!r} is not NAME=VALUE with one of {names}')
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
 
 
 def path(text):
@@ -95,6 +108,14 @@ def parser():
         default=argparse.SUPPRESS,
         help='of convolutions and matrix products (default: as the recipe says; auto: bfloat16 where '
         'the CPU multiplies it natively, float32 elsewhere)',
+    )
+    verb.add_argument(
+        '--set',
+        type=setting,
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='change any setting of the recipe, such as learning_rate=1e-3; may be repeated',
     )
     verb.add_argument('--seed', type=whole_number(0), default=0, help='of all randomness')
     verb.add_argument(
@@ -214,10 +235,9 @@ def train(arguments):
         raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
     sample = 'celeba' if name == 'folder' else name  # whose settings suit these pictures
     recipe = RECIPES[options.get('recipe', DEFAULT_RECIPES[sample])]
-    changes = {
-        name: options[name] for name in ('updates', 'batch_size', 'precision') if name in options
-    }
-    recipe = replace(recipe, image_size=arguments.image_size, **changes)
+    named = ('updates', 'batch_size', 'precision')
+    changes = {name: options[name] for name in named if name in options} | dict(arguments.set)
+    recipe = replace(recipe, **{'image_size': arguments.image_size} | changes)
 
     import helper
     from facegen import notebook, session

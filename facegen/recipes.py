@@ -50,10 +50,20 @@ class Recipe:
     def __post_init__(self):
         """Refuse settings that no training can mean, with what would be right."""
         for name in 'd_filters', 'g_filters':
-            filters = tuple(getattr(self, name))
-            object.__setattr__(self, name, filters)  # JSON has lists only
-            if not filters or min(filters) < 1:
-                raise ValueError(f'{name} is {filters}; expected at least one number, from 1')
+            filters = getattr(self, name)
+            if isinstance(filters, list):  # JSON has no tuples
+                filters = tuple(filters)
+                object.__setattr__(self, name, filters)
+            if not (isinstance(filters, tuple) and filters and min(filters) >= 1):
+                raise ValueError(
+                    f'{name} is {filters!r}; expected (64, 128) or the like, from 1 on'
+                )
+        for field in fields(self):
+            kind, value = type(field.default), getattr(self, field.name)
+            if isinstance(value, bool) is not (kind is bool) or not isinstance(
+                value, (int, float) if kind is float else kind
+            ):
+                raise ValueError(f'{field.name} is {value!r}; expected {kind.__name__}')
         least = {
             'kernel_size': 1,
             'z_dim': 1,

@@ -85,10 +85,13 @@ def test_generate(run, tmp_path):
 def test_minutes_alone_end_the_training(pictures, tmp_path):
     done = facegen(
         'train', '--dataset', pictures, '--batch-size', 8, '--recipe', 'mirrored',
+        '--set', 'd_filters=(8, 4)', '--set', 'precision=float32',
         '--minutes', 0.05, '--run-dir', tmp_path / 'run', cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'run' / 'log.jsonl').read_text()
+    recipe = json.loads((tmp_path / 'run' / 'config.json').read_text())['recipe']
+    assert (recipe['d_filters'], recipe['precision']) == ([8, 4], 'float32')
 
 
 @pytest.fixture(scope='module')
@@ -241,6 +244,10 @@ def test_help_explains_every_option():
         (['train', '--dataset', 'mnist', '--batch-size', 'x'], "invalid whole number value: 'x'"),
         (['train', '--dataset', 'mnist', '--recipe', 'best'], "invalid choice: 'best'"),
         (['train', '--dataset', 'mnist', '--image-size', '30'], 'expected a multiple of 4'),
+        (['train', '--dataset', 'mnist', '--set', 'rate=1'], "'rate=1' is not NAME=VALUE with one"),
+        (['train', '--dataset', 'mnist', '--set', 'z_dim'], "'z_dim' is not NAME=VALUE with one"),
+        (['train', '--dataset', 'mnist', '--set', 'loss=best'], "loss is 'best'; expected one of"),
+        (['train', '--dataset', 'mnist', '--set', 'z_dim=0.5'], 'z_dim is 0.5; expected int'),
         (['train', '--dataset', 'mnist', '--minutes', '-1'], 'expected more than 0'),
         (['train', '--dataset', 'mnist', '--data', 'sample', '--batch-size', '6000'], '5000'),
         (['train', '--dataset', 'mnist', '--bogus', '1'], 'unrecognized arguments: --bogus'),
