@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from facegen.recipes import CLASSIC, RECIPES, Recipe, recipe_named
+from conftest import ROOT
+from facegen.recipes import CLASSIC, PUBLISHED, RECIPES, Recipe, published_table, recipe_named
 
 
 def test_classic_is_the_textbook():
@@ -83,3 +84,10 @@ def test_recipe_named():
     assert recipe_named('mirrored') is CLASSIC
     with pytest.raises(ValueError, match=r"no recipe 'best'; choose one of \['dcgan', "):
         recipe_named('best')
+
+
+def test_the_table_of_published_recipes_is_that_of_the_results():
+    results = (ROOT / 'benchmarks' / 'RESULTS.md').read_text(encoding='utf-8')
+    assert published_table() in results
+    for name, (_, stated, _) in PUBLISHED.items():
+        assert set(stated.split()) <= {field.name for field in dataclasses.fields(Recipe)}, name
