@@ -210,17 +210,19 @@ def test_whole_notebook(sample_data, tmp_path):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     text = ''.join(output.get('text', '') for cell in code for output in cell.outputs)
     assert text.count('Tests Passed') == 5
-    assert len(re.findall(r'Epoch 1/1 Step \d0\.\.\. Discriminator Loss: ', text)) == 7
+    assert len(re.findall(r'Epoch 1/1 Step \d+0\.\.\. Discriminator Loss: ', text)) == 15
+    assert len(re.findall(r'Step \d+: Fréchet distance ', text)) == 9
+    assert re.search(r'frechet distance +[\d.e+]+ +[\d.e+]+\n', text)
     assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == [
         f'{name}_{kind}'
         for name in ('celeba', 'mnist')
         for kind in ('losses.png', 'samples.png', 'training.gif')
     ]
-    for name, steps in ('mnist', 78), ('celeba', 30):
+    for name, steps in ('mnist', 156), ('celeba', 30):
         log = (tmp_path / 'runs' / name / 'log.jsonl').read_text().splitlines()
         assert len(log) == steps
     before, after = (
         Image.open(tmp_path / 'runs' / 'mnist' / 'samples' / f'step_{step:06d}.png')
-        for step in (0, 78)
+        for step in (0, 156)
     )
     assert len(after.getcolors()) > len(before.getcolors())
