@@ -80,7 +80,10 @@ def measure(recipe, seed, options, extra):
 
 
 def seconds_to(distance, line):
-    """Return when a training came to that Fréchet distance of its own evaluations; nan if never."""
+    """Return when a training came to that Fréchet distance of its own evaluations; nan if never.
+
+    Its seconds are spread evenly over its steps.
+    """
     last, _ = line['curve'][-1]
     steps = [step for step, reached in line['curve'] if reached <= distance]
     return line['seconds'] * steps[0] / last if steps else math.nan

@@ -51,7 +51,7 @@ def setting(text):
         raise argparse.ArgumentTypeError(f'{text!r} is not NAME=VALUE with one of {names}')
     try:
         return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return name, value
 
 
@@ -143,12 +143,7 @@ def parser():
     verb.add_argument('run_dir', metavar='RUN', type=path, help='the run folder of a training')
     verb.add_argument('--count', type=whole_number(1), default=25, help='number of pictures')
     verb.add_argument('--seed', type=whole_number(0), default=0, help='of the latents')
-    verb.add_argument(
-        '--weights',
-        choices=['last', 'best'],
-        default='last',
-        help='best: those of the evaluation with the lowest Fréchet distance',
-    )
+    add_weights_option(verb)
     verb.add_argument(
         '--out',
         type=path,
@@ -186,7 +181,18 @@ def parser():
     verb.add_argument(
         '--seed', type=whole_number(0), default=0, help='of the latents and of subsets'
     )
+    add_weights_option(verb)
     return main
+
+
+def add_weights_option(verb):
+    """Add to a verb the option that says which weights of a run draw."""
+    verb.add_argument(
+        '--weights',
+        choices=['last', 'best'],
+        default='last',
+        help='of a run; best: those of the evaluation with the lowest Fréchet distance',
+    )
 
 
 def add_data_options(verb, dataset_help, *, required):
@@ -353,8 +359,7 @@ def scores_of(arguments):
         shape = run.config().get('data_shape')
         if not isinstance(shape, list) or len(shape) != 4:
             raise ValueError(f'{run.path} has a damaged config.json (data_shape is {shape!r})')
-        run.checkpoint()
-        about = {'step': run.saved_step()}
+        about = {'weights': arguments.weights, 'step': run.saved_step(arguments.weights)}
     if 'dataset' not in arguments:
         if shape[-1] != 1:
             raise ValueError(
@@ -369,7 +374,8 @@ def scores_of(arguments):
     if images is None:
         from facegen.sampling import generate
 
-        images = generate(run, getattr(arguments, 'count', EVALUATED[name]), arguments.seed)
+        count = getattr(arguments, 'count', EVALUATED[name])
+        images = generate(run, count, arguments.seed, weights=arguments.weights)
     scores = evaluation.evaluate(images, name, real, seed=arguments.seed)
     return {
         'source': str(source),

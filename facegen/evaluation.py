@@ -43,7 +43,8 @@ def evaluate(images, dataset_name, reference, *, seed=0):
 
     `diversity` is the mean distance between two pictures, over that of two real ones;
     `nearest_ratio` and `nearer_than_real` (see `metrics.memorising`) say whether pictures of
-    `reference` are repeated. Fréchet distance, precision, recall and sliced Wasserstein distance
+    `reference` are repeated, other than digits also mirrored. These are None where all real pictures
+    are alike. Fréchet distance, precision, recall and sliced Wasserstein distance
     depend on n and on the size of `reference`, so compare equal sizes only.
 
     Raises ValueError for pictures that do not fit each other or are too few.
@@ -54,7 +55,7 @@ def evaluate(images, dataset_name, reference, *, seed=0):
         **described(images, dataset_name, reference, seed),
         **SCORES[dataset_name](images, reference, seed),
         'diversity': diversity(images, reference, seed),
-        **metrics.memorising(some, reference, seed=seed),
+        **metrics.memorising(some, reference, seed=seed, mirrored=dataset_name != 'mnist'),
     }
 
 
@@ -65,15 +66,19 @@ def real_scores(dataset_name, reference, count, *, seed=0):
     them; the classifier knows them from its training. Of other pictures, at most half are held out
     and compared with the rest. 'n' says how many there were: more drawn pictures, or drawn pictures
     that are compared with more, have an easier time, but for the kernel distance. Whether real
-    pictures repeat real ones is not asked.
+    pictures repeat real ones is not asked. The dictionary is empty if there are too few to hold any out.
 
     Raises ValueError like `evaluate`.
     """
+    checked(reference, dataset_name, reference)
     count = min(count, len(reference) // (1 if dataset_name == 'mnist' else 2))
+    if count < MIN_PICTURES:
+        return {}
     order = np.random.default_rng([seed, 1]).permutation(len(reference))
     held_out = reference[np.sort(order[:count])]
-    rest = reference if dataset_name == 'mnist' else reference[np.sort(order[count:])]
-    held_out, rest = checked(held_out, dataset_name, rest)
+    rest = reference
+    if dataset_name != 'mnist':
+        rest = reference[np.sort(order[count : count + MOST_REFERENCES])]
     return {
         **described(held_out, dataset_name, rest, seed),
         **SCORES[dataset_name](held_out, rest, seed),
@@ -153,14 +158,15 @@ def warnings_of(scores):
             f'The digits are drawn unevenly: {scores["class_kl"]:.2f} nats from an equal share of '
             f'each; {HIGH_KL} is the limit, real digits have less than 0.01.'
         )
-    if scores.get('diversity', 1) < LOW_DIVERSITY:
+    known = {name: value for name, value in scores.items() if value is not None}
+    if known.get('diversity', 1) < LOW_DIVERSITY:
         found.append(
             f'The pictures are too much alike: they differ {scores["diversity"]:.2f} times as much '
             'as real ones do.'
         )
     if (
-        scores.get('nearest_ratio', 1) < LOW_NEAREST_RATIO
-        or scores.get('nearer_than_real', 0) > HIGH_NEARER_SHARE
+        known.get('nearest_ratio', 1) < LOW_NEAREST_RATIO
+        or known.get('nearer_than_real', 0) > HIGH_NEARER_SHARE
     ):
         found.append(
             'The pictures may repeat training pictures: they lie '
@@ -246,9 +252,9 @@ def features_of(images, dataset_name):
 
 
 def diversity(images, reference, seed):
-    """Return the mean distance between two of `images` over that of two of `reference`."""
+    """Return the mean distance between two of `images` over that of two of `reference`, or None."""
     real = metrics.mean_pairwise_distance(pick(reference, PAIRED, seed))
-    return metrics.mean_pairwise_distance(pick(images, PAIRED, seed)) / real
+    return metrics.mean_pairwise_distance(pick(images, PAIRED, seed)) / real if real else None
 
 
 def pick(pictures, count, seed):

@@ -12,6 +12,7 @@ from facegen.evaluation import warnings_of
 from facegen.recipes import Recipe
 from helper import CHANNELS
 
+EVALUATED = 1000  # pictures that are drawn for every evaluation of a training
 COUNTS = ('batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images')
 LIMITS = ('epoch_count', 'max_steps')  # may be None, but not all of these and `minutes`
 
@@ -159,6 +160,6 @@ def assess(run, bar, step, scores):
         f'Step {step}: Fréchet distance {scores["frechet_distance"]:.4g}'
         + (f', {confident:.0%} of the digits clear' if confident is not None else '')
     )
-    if step:  # before the first step, all pictures are alike
+    if len(run.scores()) > 2:  # the first pictures are always alike
         for sentence in warnings_of(scores):
             bar.write(f'Step {step}: {sentence}')

@@ -2,6 +2,8 @@
 
 from facegen.session import tf
 
+mean = tf.reduce_mean
+
 
 def least_squares(real_logits, fake_logits, recipe):
     """Return the losses of the LSGAN (Mao et al. 2017, arXiv:1611.04076, equation 9).
@@ -38,5 +40,4 @@ def relativistic(real_logits, fake_logits, recipe):
     return mean(tf.nn.softplus(-lead)), mean(tf.nn.softplus(lead))
 
 
-mean = tf.reduce_mean
 LOSSES = {'least-squares': least_squares, 'hinge': hinge, 'relativistic': relativistic}

@@ -287,7 +287,19 @@ def nearest(samples, pictures, *, skip=None):
     return exact, indices
 
 
-def memorising(samples, training, held_out=None, *, seed=0):
+def nearest_or_mirrored(samples, pictures, *, skip=None):
+    """Return what `nearest` does, of pictures [n, h, w, c] and their mirror images.
+
+    An index of m or more, with m pictures, is the mirror image of picture index - m.
+    """
+    distances, indices = nearest(samples, pictures, skip=skip)
+    mirrored, mirrored_indices = nearest(samples, pictures[:, :, ::-1], skip=skip)
+    nearer = mirrored < distances
+    indices = np.where(nearer, len(pictures) + mirrored_indices, indices)
+    return np.where(nearer, mirrored, distances), indices
+
+
+def memorising(samples, training, held_out=None, *, seed=0, mirrored=False):
     """Return how much nearer to training pictures the samples lie than real pictures do.
 
     nearest_ratio: median distance of a sample to its nearest training picture, over that of a
@@ -296,21 +308,24 @@ def memorising(samples, training, held_out=None, *, seed=0):
     nearer_than_real: share of samples nearer to a training picture than 99 % of held-out pictures
     are; about 0.01 for a generator that draws new ones.
 
-    Distances are Euclidean, of pixels or features [n, ...]. Without `held_out` pictures, training
+    Distances are Euclidean, of pixels or features [n, ...]; with `mirrored`, of pictures, those to the
+    mirror images count too, of which a training may have seen as many. Without `held_out` pictures, training
     pictures take their place, as many as samples, drawn by `seed`: each one's nearest *other*
     training picture. That equals held-out pictures unless the set holds copies, which make real
-    pictures look nearer than they are. Needs 2 training pictures.
+    pictures look nearer than they are; both numbers are None if most of it are copies. Needs 2
+    training pictures.
     """
+    search = nearest_or_mirrored if mirrored else nearest
     if held_out is None:
         count = min(len(samples), len(training))
         chosen = np.sort(np.random.default_rng(seed).permutation(len(training))[:count])
-        real_distances, _ = nearest(training[chosen], training, skip=chosen)
+        real_distances, _ = search(training[chosen], training, skip=chosen)
     else:
-        real_distances, _ = nearest(held_out, training)
-    distances, _ = nearest(samples, training)
+        real_distances, _ = search(held_out, training)
+    distances, _ = search(samples, training)
     typical = np.median(real_distances)
     if not typical > 0:
-        raise ValueError('most real pictures are copies of training pictures; remove the copies')
+        return {'nearest_ratio': None, 'nearer_than_real': None}
     return {
         'nearest_ratio': float(np.median(distances) / typical),
         'nearer_than_real': float((distances < np.percentile(real_distances, 1)).mean()),

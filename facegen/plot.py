@@ -46,7 +46,7 @@ def loss_curves(run_dir, *, window=25):
     """Draw both losses of a run over its steps and, below, how good its pictures were.
 
     A discriminator that answers 1/2 to everything has d_loss = 2 log 2 and g_loss = log 2, whatever
-    the smoothing: the dashed lines. Thick lines are means over `window` steps, thin ones the steps
+    the smoothing: the dashed lines (of the cross-entropy; other losses rest elsewhere). Thick lines are means over `window` steps, thin ones the steps
     themselves; the highest peaks of these are cut off. The Fréchet distances are those of the run's
     evaluations, on a logarithmic scale, with a ring around the best; there may be none.
     """
@@ -65,7 +65,7 @@ def loss_curves(run_dir, *, window=25):
 def draw_losses(axes, history, window):
     """Draw the losses of `RunFolder.history`."""
     steps = [line['step'] for line in history]
-    top = 2 * math.log(2)
+    top, bottom = 2 * math.log(2), 0
     for name, player, rest, text in (
         ('d_loss', 'discriminator', 2 * math.log(2), '2 log 2'),
         ('g_loss', 'generator', math.log(2), 'log 2'),
@@ -75,11 +75,11 @@ def draw_losses(axes, history, window):
         axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.5)
         mean_steps, means = moving_mean(steps, values, window)
         axes.plot(mean_steps, means, color=color, label=player)
-        top = max(top, *means)
+        top, bottom = max(top, *means), min(bottom, *means)
         axes.axhline(rest, color=color, linestyle='--', linewidth=1)
         axes.annotate(text, (1.01, rest), xycoords=('axes fraction', 'data'), va='center')
     axes.set_ylabel('loss')
-    axes.set_ylim(0, 1.4 * top)
+    axes.set_ylim(min(0, 1.4 * bottom), 1.4 * top)
     axes.legend(loc='upper left', ncols=2, frameon=False)
 
 
@@ -151,12 +151,19 @@ def side_by_side(samples, *, factor, gap=6):
     return row
 
 
-def nearest_pictures(images, pictures, *, factor=2, gap=2):
-    """Put uint8 `images` [n, h, w, c] in one row, and below each the nearest of `pictures` (pixels)."""
-    _, nearest = metrics.nearest(images, pictures)
+def nearest_pictures(images, pictures, *, mirrored=False, factor=2, gap=2):
+    """Put uint8 `images` [n, h, w, c] in one row, and below each the nearest of `pictures` (pixels).
+
+    With `mirrored`, their mirror images count as pictures too.
+    """
+    search = metrics.nearest_or_mirrored if mirrored else metrics.nearest
+    _, indices = search(images, pictures)
+    nearest = [
+        pictures[i] if i < len(pictures) else pictures[i - len(pictures), :, ::-1] for i in indices
+    ]
     frame = [(0, 0), (0, gap), (0, gap), (0, 0)]
     rows = [
-        np.hstack(np.pad(row, frame, constant_values=255)) for row in (images, pictures[nearest])
+        np.hstack(np.pad(row, frame, constant_values=255)) for row in (images, np.stack(nearest))
     ]
     return enlarge(Image.fromarray(np.vstack(rows).squeeze()), factor)
 

@@ -27,9 +27,7 @@ class Recipe:
     dropout: float = 0.0  # share of D's features, behind all its convolutions but the first
     initializer: Literal['xavier', 'normal'] = 'xavier'  # normal: N(0, 0.02)
     z_dim: int = 100  # length of a latent
-    z_categories: int = (
-        0  # that G tells apart by the largest of so many numbers of a latent; 0: none
-    )
+    z_categories: int = 0  # kinds of latents, by the largest of the first so many numbers; 0: none
     # The losses
     loss: Literal['non-saturating', 'least-squares', 'hinge', 'relativistic'] = 'non-saturating'
     smoothing: float = 0.1  # the label of real pictures is 1 - smoothing, that of fakes stays 0
@@ -40,9 +38,7 @@ class Recipe:
     learning_rate: float = 3e-4  # Adam's step size at the start
     rate_decay: bool = False  # whether the learning rate falls to 0, in a line, over the run
     beta1: float = 0.45  # Adam's decay of the mean gradient
-    ema_half_life: int = (
-        0  # pictures after which a weight's share in its average halves; 0: no average
-    )
+    ema_half_life: int = 0  # pictures in which a weight's share in its average halves; 0: none
     random_flip: bool = False  # mirror half of the pictures; right for faces, wrong for digits
     mnist_epochs: int = 2  # over the full set, 60,000 digits
     celeba_epochs: int = 1  # over the full set, 202,599 faces
@@ -54,7 +50,8 @@ class Recipe:
             if isinstance(filters, list):  # JSON has no tuples
                 filters = tuple(filters)
                 object.__setattr__(self, name, filters)
-            if not (isinstance(filters, tuple) and filters and min(filters) >= 1):
+            counts = isinstance(filters, tuple) and all(type(n) is int and n > 0 for n in filters)
+            if not (counts and filters):
                 raise ValueError(
                     f'{name} is {filters!r}; expected (64, 128) or the like, from 1 on'
                 )
@@ -129,7 +126,7 @@ class Published(NamedTuple):
 
 OURS = {'learning_rate': 2e-4, 'beta1': 0.5}  # the DCGAN's, where a description states neither
 DCGAN = Recipe(g_filters=(256, 128, 64), g_leak=0.0, initializer='normal', batch_size=128, **OURS)
-DCGAN_STATED = 'd_leak g_leak initializer z_dim loss smoothing batch_size learning_rate beta1'
+DCGAN_STATED = 'd_leak g_leak initializer z_dim loss batch_size learning_rate beta1'
 PUBLISHED = {
     'mirrored': Published(
         CLASSIC,
@@ -150,9 +147,9 @@ PUBLISHED = {
     'dcgan': Published(
         DCGAN,
         DCGAN_STATED,
-        'Radford et al. 2016, arXiv:1511.06434, section 4, with smoothing (not how much). Described '
-        'for 32x32 pixels with four (transposed) convolutions; at 28x28 there are three. 32 and 64 '
-        'pixels are still to come.',
+        'Radford et al. 2016, arXiv:1511.06434, section 4. Smoothing (not how much) and 32x32 pixels '
+        'with four (transposed) convolutions are of a description of the exercise; at 28x28 there '
+        'are three. 32 and 64 pixels are still to come.',
     ),
     'dcgan-least-squares': Published(
         replace(DCGAN, loss='least-squares'),

@@ -106,10 +106,11 @@ class RunFolder:
 
         The best has the lowest 'frechet_distance'.
         """
-        earlier = [line['frechet_distance'] for line in self.scores()]
+        earlier = (line['frechet_distance'] for line in self.scores())
+        best = min(filter(math.isfinite, earlier), default=math.inf)
+        if scores['frechet_distance'] < best:
+            self.keep_as_best(step)  # first, so that no score promises weights that are not there
         append_line(self.path / 'scores.jsonl', {'step': step, **scores})
-        if not scores['frechet_distance'] >= min(earlier, default=math.inf):
-            self.keep_as_best(step)
 
     def scores(self):
         """Return the lines of `add_scores`, oldest first; none if nothing was evaluated."""

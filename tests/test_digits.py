@@ -276,3 +276,18 @@ def test_quick_evaluation_of_few_pictures_of_other_sizes(size):
 def test_pictures_that_cannot_be_evaluated(sample, images, name, message):
     with pytest.raises(ValueError, match=message):
         evaluation.evaluate(images, name, sample)
+
+
+def test_real_pictures_that_are_all_alike_leave_numbers_out():
+    same = np.full([40, 16, 16, 3], 100, np.uint8)
+    drawn = np.random.default_rng(0).integers(0, 256, [30, 16, 16, 3], np.uint8)
+    scores = evaluation.evaluate(drawn, 'folder', same)
+    assert (scores['diversity'], scores['nearest_ratio']) == (None, None)
+    assert evaluation.warnings_of(scores) == []
+    assert 'diversity' in evaluation.score_table(scores, {}).replace('\n', ' ')
+
+
+def test_too_few_real_pictures_to_hold_any_out():
+    pictures = np.random.default_rng(0).integers(0, 256, [30, 16, 16, 3], np.uint8)
+    assert evaluation.real_scores('folder', pictures, 100) == {}
+    assert evaluation.real_scores('folder', np.repeat(pictures, 2, 0), 100)['n'] == 30

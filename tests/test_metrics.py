@@ -276,10 +276,25 @@ NAN = np.full([9, 4], np.nan)
         (lambda: metrics.nearest(ROWS, ROWS[:0]), 'expected at least 1'),
         (lambda: metrics.nearest(NAN, ROWS), 'samples hold NaN'),
         (lambda: metrics.nearest(ROWS, NAN), 'pictures hold NaN'),
-        (lambda: metrics.memorising(ROWS, ROWS), 'copies of training pictures'),
         (lambda: metrics.mean_pairwise_distance(ROWS[:1]), 'at least 2'),
     ],
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_memorising_sees_mirrored_pictures_where_training_mirrors_them():
+    rng = np.random.default_rng(0)
+    training = rng.integers(0, 256, [60, 6, 6, 1], np.uint8)
+    copies = training[:30, :, ::-1]
+    assert metrics.memorising(copies, training, mirrored=True)['nearest_ratio'] == 0
+    assert metrics.memorising(copies, training)['nearest_ratio'] > 0.8
+    fresh = rng.integers(0, 256, [30, 6, 6, 1], np.uint8)
+    assert metrics.memorising(fresh, training, mirrored=True)['nearest_ratio'] > 0.8
+    distances, indices = metrics.nearest_or_mirrored(copies[:2], training)
+    assert (distances.tolist(), indices.tolist()) == ([0, 0], [60, 61])
+
+
+def test_memorising_says_nothing_where_most_real_pictures_are_copies():
+    assert set(metrics.memorising(ROWS, ROWS).values()) == {None}

@@ -53,6 +53,8 @@ def test_only_faces_are_mirrored():
         ('learning_rate', 'high'),
         ('rate_decay', 1),
         ('d_filters', 64),
+        ('d_filters', (64.5, 128)),
+        ('d_filters', ('a',)),
         ('z_categories', -1),
         ('g_filters', ()),
         ('d_filters', (64, 0)),

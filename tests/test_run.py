@@ -91,3 +91,11 @@ def test_the_best_weights_are_kept(tmp_path):
         'step_000003.data-00000-of-00001',
         'step_000003.index',
     ]
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    run = RunFolder.create(tmp_path / 'a', {})
+    for step, distance in (1, float('nan')), (2, 5.0), (3, float('nan')), (4, 4.0):
+        save(run, step)
+        run.add_scores(step, {'frechet_distance': distance})
+    assert run.saved_step('best') == 4
