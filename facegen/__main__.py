@@ -18,7 +18,7 @@ NOTE = (
     'or a grid is saved and evaluated comes from the parameter cell of the notebook.'
 )
 DEFAULT_RECIPES = {'mnist': 'digits', 'celeba': 'faces'}
-PICTURES = 100_000  # that a training goes through unless told otherwise; minutes on two cores
+PICTURES = 120_000  # that a training goes through unless told otherwise; minutes on two cores
 EVALUATED = {'mnist': 10_000, 'celeba': 2000, 'folder': 2000}  # pictures of a run
 
 

@@ -109,9 +109,9 @@ DIGITS = Recipe(
 FACES = Recipe(
     kernel_size=4,
     updates='together',
-    learning_rate=2e-4,
+    learning_rate=3e-4,
     beta1=0.5,
-    ema_half_life=10_000,
+    ema_half_life=20_000,
     random_flip=True,
 )
 

@@ -134,8 +134,8 @@ def test_evaluate_a_run(digit_sample, digit_data, tmp_path, capfd, monkeypatch):
 
     asked = []
 
-    def generate(run, count, seed):
-        asked.append((run.path, count, seed))
+    def generate(run, count, seed, *, weights):
+        asked.append((run.path, count, seed, weights))
         return digit_sample[:120]
 
     monkeypatch.setattr(sampling, 'generate', generate)
@@ -144,7 +144,7 @@ def test_evaluate_a_run(digit_sample, digit_data, tmp_path, capfd, monkeypatch):
     arguments = ['evaluate', str(run.path), '--seed', '7', '--data-dir', str(digit_data)]
     assert main(arguments) == 0
     scores = scores_on(capfd.readouterr().out)
-    assert asked == [(run.path, 10_000, 7)]
+    assert asked == [(run.path, 10_000, 7, 'last')]
     assert (scores['step'], scores['seed'], scores['n']) == (42, 7, 120)
 
 
@@ -290,5 +290,5 @@ def test_default_epochs_are_the_recipes_or_show_about_as_many_pictures():
         ('celeba', 202_599),
         ('folder', 50_000),
     )
-    assert [default_epochs(name, count, recipe) for name, count in sets] == [100, 20, 5, 3, 2]
+    assert [default_epochs(name, count, recipe) for name, count in sets] == [120, 24, 5, 3, 2]
     assert default_epochs('folder', 202_599, recipe) == 1
