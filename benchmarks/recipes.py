@@ -29,7 +29,7 @@ from facegen.run import RunFolder  # noqa: E402
 DEFAULTS = {'mnist': 'digits', 'celeba': 'faces'}
 COLUMNS = {  # heading: (score, factor, digits behind the point)
     'mnist': {
-        'Fréchet distance': ('frechet_distance', 1, 1),
+        'Fréchet distance': ('frechet_distance', 1, 2),
         'kernel distance x 1000': ('kernel_distance', 1000, 1),
         'precision': ('precision', 1, 2),
         'recall': ('recall', 1, 2),
@@ -38,7 +38,7 @@ COLUMNS = {  # heading: (score, factor, digits behind the point)
         'seconds': ('seconds', 1, 0),
     },
     'celeba': {
-        'Fréchet distance': ('frechet_distance', 1, 1),
+        'Fréchet distance': ('frechet_distance', 1, 2),
         'kernel distance x 1000': ('kernel_distance', 1000, 1),
         'precision': ('precision', 1, 2),
         'recall': ('recall', 1, 2),

@@ -210,6 +210,7 @@ def test_whole_notebook(sample_data, tmp_path):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     text = ''.join(output.get('text', '') for cell in code for output in cell.outputs)
     assert text.count('Tests Passed') == 5
+    assert 'INFO:' not in text
     assert len(re.findall(r'Epoch 1/1 Step \d+0\.\.\. Discriminator Loss: ', text)) == 15
     assert len(re.findall(r'Step \d+: Fréchet distance ', text)) == 9
     assert re.search(r'frechet distance +[\d.e+]+ +[\d.e+]+\n', text)
