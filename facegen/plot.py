@@ -16,7 +16,7 @@ from facegen.run import RunFolder
 COLORS = {
     'd_loss': '#0072b2',
     'g_loss': '#d55e00',
-    'quality': '#009e73',
+    'quality': '#cc79a7',
 }  # told apart by colour-blind readers too
 CAPTION_HEIGHT = 22  # pixels
 
@@ -115,7 +115,7 @@ def rendered(figure):
     """Return a matplotlib figure as a Pillow image."""
     file = io.BytesIO()
     figure.savefig(file, format='png')
-    return few_colors(Image.open(file).convert('RGB'), 16)
+    return few_colors(Image.open(file).convert('RGB'), 32)
 
 
 def before_after(run_dir):
