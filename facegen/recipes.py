@@ -1,6 +1,7 @@
 """Recipes: everything that varies between two trainings of the same notebook functions."""
 
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
 CHOICES = {  # what a setting in words may say
@@ -57,9 +58,8 @@ class Recipe:
                 )
         for field in fields(self):
             kind, value = type(field.default), getattr(self, field.name)
-            if isinstance(value, bool) is not (kind is bool) or not isinstance(
-                value, (int, float) if kind is float else kind
-            ):
+            accepted = {int: Integral, float: Real}.get(kind, kind)  # numpy's numbers too
+            if isinstance(value, bool) is not (kind is bool) or not isinstance(value, accepted):
                 raise ValueError(f'{field.name} is {value!r}; expected {kind.__name__}')
         least = {
             'kernel_size': 1,
