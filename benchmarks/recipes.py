@@ -27,21 +27,21 @@ from facegen.recipes import RECIPES  # noqa: E402
 from facegen.run import RunFolder  # noqa: E402
 
 DEFAULTS = {'mnist': 'digits', 'celeba': 'faces'}
-COLUMNS = {  # heading: (score, factor, digits behind the point)
+SHARED = {  # heading: (score, factor, digits behind the point)
+    'Fréchet distance': ('frechet_distance', 1, 2),
+    'kernel distance x 1000': ('kernel_distance', 1000, 1),
+    'precision': ('precision', 1, 2),
+    'recall': ('recall', 1, 2),
+}
+COLUMNS = {
     'mnist': {
-        'Fréchet distance': ('frechet_distance', 1, 2),
-        'kernel distance x 1000': ('kernel_distance', 1000, 1),
-        'precision': ('precision', 1, 2),
-        'recall': ('recall', 1, 2),
+        **SHARED,
         'clear digits': ('confident_share', 1, 3),
         'KL of classes': ('class_kl', 1, 4),
         'seconds': ('seconds', 1, 0),
     },
     'celeba': {
-        'Fréchet distance': ('frechet_distance', 1, 2),
-        'kernel distance x 1000': ('kernel_distance', 1000, 1),
-        'precision': ('precision', 1, 2),
-        'recall': ('recall', 1, 2),
+        **SHARED,
         'diversity': ('diversity', 1, 2),
         'nearest': ('nearest_ratio', 1, 2),
         'seconds': ('seconds', 1, 0),

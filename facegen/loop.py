@@ -4,6 +4,7 @@ import inspect
 import itertools
 import math
 import time
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -20,7 +21,10 @@ LIMITS = ('epoch_count', 'max_steps')  # may be None, but not all of these and `
 def check_arguments(
     *, data_shape, data_image_mode, recipe, seed, learning_rate, beta1, minutes, **counts
 ):
-    """Raise ValueError for arguments of `train` that cannot work, saying which would."""
+    """Return the recipe that arguments of `train` make, which override four of its settings.
+
+    Raises ValueError for arguments that cannot work, saying which would.
+    """
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe is {recipe!r}; expected a Recipe, such as recipe_named('digits')")
     limits = [name for name in LIMITS if counts[name] is not None]
@@ -70,6 +74,13 @@ def check_arguments(
             f'pictures are {size[0]}x{size[1]}, but the recipe draws '
             f'{recipe.image_size}x{recipe.image_size}; make both equal'
         )
+    return replace(
+        recipe,
+        batch_size=counts['batch_size'],
+        z_dim=counts['z_dim'],
+        learning_rate=learning_rate,
+        beta1=beta1,
+    )
 
 
 def total_steps(count, batch_size, epoch_count, max_steps):
