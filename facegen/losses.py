@@ -1,5 +1,7 @@
 """Other losses than the notebook's: each maps logits [batch, 1] to the scalars (d_loss, g_loss)."""
 
+import math
+
 from facegen.session import tf
 
 mean = tf.reduce_mean
@@ -41,3 +43,17 @@ def relativistic(real_logits, fake_logits, recipe):
 
 
 LOSSES = {'least-squares': least_squares, 'hinge': hinge, 'relativistic': relativistic}
+
+
+def undecided_losses(recipe):
+    """Return the recipe's (d_loss, g_loss) if D answers every picture as half real, half drawn.
+
+    That is D = 1/2, a logit of 0, or for least squares the middle of the two labels.
+    """
+    real_label = 1.0 - recipe.smoothing
+    return {
+        'non-saturating': (2 * math.log(2), math.log(2)),  # whatever the smoothing
+        'least-squares': (real_label**2 / 4, (1 - real_label / 2) ** 2 / 2),
+        'hinge': (2.0, 0.0),
+        'relativistic': (math.log(2), math.log(2)),
+    }[recipe.loss]

@@ -1,7 +1,6 @@
 """Figures of a run, each a Pillow image: a notebook shows it, a script saves it."""
 
 import io
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 import helper
 from facegen import metrics
+from facegen.losses import undecided_losses
+from facegen.recipes import Recipe
 from facegen.run import RunFolder
 
 COLORS = {
@@ -45,16 +46,17 @@ def enlarge(image, factor=3):
 def loss_curves(run_dir, *, window=25):
     """Draw both losses of a run over its steps and, below, how good its pictures were.
 
-    A discriminator that answers 1/2 to everything has d_loss = 2 log 2 and g_loss = log 2, whatever
-    the smoothing: the dashed lines (of the cross-entropy; other losses rest elsewhere). Thick lines are means over `window` steps, thin ones the steps
-    themselves; the highest peaks of these are cut off. The Fréchet distances are those of the run's
-    evaluations, on a logarithmic scale, with a ring around the best; there may be none.
+    Dashed lines are `losses.undecided_losses`: a discriminator that cannot tell real from drawn.
+    Thick lines are means over `window` steps, thin ones the steps themselves; the highest peaks of
+    these are cut off. The Fréchet distances are those of the run's evaluations, on a logarithmic
+    scale, with a ring around the best; there may be none.
     """
     run = RunFolder(run_dir)
     scores = run.scores()
     figure = Figure(figsize=(8, 5 if scores else 3), dpi=100, layout='constrained')
     panels = figure.subplots(2 if scores else 1, sharex=True, squeeze=False)[:, 0]
-    draw_losses(panels[0], run.history(), window)
+    recipe = Recipe(**run.config()['recipe'])
+    draw_losses(panels[0], run.history(), undecided_losses(recipe), window)
     if scores:
         draw_quality(panels[1], scores)
     panels[-1].set_xlabel('step')
@@ -62,13 +64,12 @@ def loss_curves(run_dir, *, window=25):
     return rendered(figure)
 
 
-def draw_losses(axes, history, window):
-    """Draw the losses of `RunFolder.history`."""
+def draw_losses(axes, history, undecided, window):
+    """Draw the losses of `RunFolder.history`, and those of an undecided discriminator."""
     steps = [line['step'] for line in history]
-    top, bottom = 2 * math.log(2), 0
-    for name, player, rest, text in (
-        ('d_loss', 'discriminator', 2 * math.log(2), '2 log 2'),
-        ('g_loss', 'generator', math.log(2), 'log 2'),
+    top, bottom = max(undecided), min(0, *undecided)
+    for name, player, rest in zip(
+        ('d_loss', 'g_loss'), ('discriminator', 'generator'), undecided, strict=True
     ):
         values = [line[name] for line in history]
         color = COLORS[name]
@@ -77,7 +78,7 @@ def draw_losses(axes, history, window):
         axes.plot(mean_steps, means, color=color, label=player)
         top, bottom = max(top, *means), min(bottom, *means)
         axes.axhline(rest, color=color, linestyle='--', linewidth=1)
-        axes.annotate(text, (1.01, rest), xycoords=('axes fraction', 'data'), va='center')
+        axes.annotate(f'{rest:.3g}', (1.01, rest), xycoords=('axes fraction', 'data'), va='center')
     axes.set_ylabel('loss')
     axes.set_ylim(min(0, 1.4 * bottom), 1.4 * top)
     axes.legend(loc='upper left', ncols=2, frameon=False)

@@ -5,7 +5,7 @@ import math
 import pytest
 import tensorflow.compat.v1 as tf
 
-from facegen.losses import LOSSES
+from facegen.losses import LOSSES, undecided_losses
 from facegen.recipes import CHOICES, Recipe
 from facegen.session import use_tf1
 
@@ -57,3 +57,32 @@ def test_every_loss_of_a_recipe_exists():
 def test_smoothing_needs_labels(loss):
     with pytest.raises(ValueError, match=f'smoothing is 0.1; expected 0: {loss} has no labels'):
         Recipe(loss=loss)
+
+
+@pytest.mark.parametrize(
+    ('recipe', 'logit'),
+    [
+        (Recipe(smoothing=0.1), 0.0),
+        (Recipe(smoothing=0.0), 0.0),
+        (Recipe(loss='least-squares', smoothing=0.0), 0.5),
+        (Recipe(loss='least-squares', smoothing=0.2), 0.4),
+        (Recipe(loss='hinge', smoothing=0.0), 0.0),
+        (Recipe(loss='relativistic', smoothing=0.0), 7.0),
+    ],
+)
+def test_losses_of_a_discriminator_that_cannot_tell(recipe, logit):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        logits = tf.fill([4, 1], logit)
+        loss = LOSSES.get(recipe.loss)
+        found = loss(logits, logits, recipe) if loss else cross_entropies(logits, recipe)
+        assert sess.run(found) == pytest.approx(undecided_losses(recipe), rel=1e-6)
+
+
+def cross_entropies(logits, recipe):
+    """The notebook's losses, of the same logits for real and drawn pictures."""
+    real, fake = tf.fill([4, 1], 1 - recipe.smoothing), tf.zeros([4, 1])
+    d_loss, d_fake, g_loss = (
+        tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(logits=logits, labels=labels))
+        for labels in (real, fake, tf.ones([4, 1]))
+    )
+    return d_loss + d_fake, g_loss

@@ -5,12 +5,13 @@ import pytest
 from PIL import Image
 
 from facegen import plot
+from facegen.recipes import CLASSIC, Recipe
 from facegen.run import RunFolder
 
 
 @pytest.fixture
 def run(tmp_path):
-    run = RunFolder.create(tmp_path / 'run', {})
+    run = RunFolder.create(tmp_path / 'run', {'recipe': CLASSIC})
     for step in range(1, 101):
         run.log(step=step, d_loss=1 + 1 / step, g_loss=0.7)
     for step in range(0, 101, 10):
@@ -46,8 +47,18 @@ def test_curves_show_losses_and_scores_and_are_small(run, tmp_path, scores, heig
 
 
 def test_loss_curves_of_one_step(tmp_path):
-    run = RunFolder.create(tmp_path / 'run', {})
+    run = RunFolder.create(tmp_path / 'run', {'recipe': CLASSIC})
     run.log(step=1, d_loss=1.0, g_loss=1.0)
+    assert plot.loss_curves(run.path).size == (800, 300)
+
+
+@pytest.mark.parametrize(
+    'recipe', [Recipe(loss='hinge', smoothing=0.0), Recipe(loss='least-squares')]
+)
+def test_loss_curves_of_losses_below_and_near_zero(tmp_path, recipe):
+    run = RunFolder.create(tmp_path / 'run', {'recipe': recipe})
+    for step in (1, 2):
+        run.log(step=step, d_loss=0.1, g_loss=-3.0)
     assert plot.loss_curves(run.path).size == (800, 300)
 
 
@@ -67,7 +78,7 @@ def test_before_after(run):
 
 
 def test_figures_of_a_run_with_one_grid(tmp_path):
-    run = RunFolder.create(tmp_path / 'run', {})
+    run = RunFolder.create(tmp_path / 'run', {'recipe': CLASSIC})
     run.add_samples(0, Image.new('RGB', (10, 10)))
     assert plot.timeline(run.path).width == 10
     assert plot.before_after(run.path).mode == 'RGB'
