@@ -104,7 +104,6 @@ class QuickEvaluation:
         self.real = pick(pixels, QUICK_REFERENCES, 0)
         features, _ = features_of(self.real, self.dataset_name)
         self.moments = metrics.moments(features)
-        self.real_distance = metrics.mean_pairwise_distance(pick(self.real, PAIRED, 0))
 
     def __call__(self, images):
         """Return the scores of uint8 `images` [n, h, w, c], 500 to 1,000 for steady numbers.
@@ -114,11 +113,10 @@ class QuickEvaluation:
         """
         images, _ = checked(images, self.dataset_name, self.real, at_least=2)
         features, report = features_of(images, self.dataset_name)
-        distance = metrics.mean_pairwise_distance(pick(images, PAIRED, 0))
         return {
             'n': len(images),
             'frechet_distance': metrics.frechet_distance(*metrics.moments(features), *self.moments),
-            'diversity': distance / self.real_distance if self.real_distance else 1.0,
+            'diversity': diversity(images, self.real, 0),
             **report,
         }
 
@@ -301,7 +299,7 @@ def check_shapes(shape, dataset_name, reference_shape):
     if dataset_name == 'mnist' and size != list(DIGIT_SHAPE):
         raise ValueError(
             f'the drawn pictures are {size}, but the classifier that measures digits knows '
-            "[28, 28, 1] only; for other pictures, choose 'celeba' or a folder"
+            '[28, 28, 1] only: there are no scores for digits of another shape'
         )
     if size != real_size:
         raise ValueError(

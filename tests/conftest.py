@@ -45,3 +45,12 @@ def sample_data(tmp_path_factory):
     for name in 'mnist', 'celeba':
         helper.download_extract(name, folder, data='sample')
     return folder
+
+
+@pytest.fixture(scope='session')
+def sample_digits(tmp_path_factory):
+    """The 5,000 sample digits; unlike `sample_data`, they need no network."""
+    import helper
+
+    folder = tmp_path_factory.mktemp('data')
+    return helper.Dataset('mnist', data_path=folder, data='sample').pixels

@@ -1,38 +1,14 @@
-"""The committed classifier of digits, and what evaluations make of its features."""
-
-import json
+"""The committed classifier of digits."""
 
 import numpy as np
 import pytest
 
-from facegen import digits, evaluation, metrics
+from facegen import digits, metrics
 
 
-@pytest.fixture(scope='module')
-def sample(tmp_path_factory):
-    import helper
-
-    folder = tmp_path_factory.mktemp('data')  # the faces of sample_data need a network
-    return helper.Dataset('mnist', data_path=folder, data='sample').pixels
-
-
-def noisy(pictures, amount):
-    noise = np.random.default_rng(1).normal(0, amount, pictures.shape)
-    return np.clip(pictures + noise, 0, 255).astype(np.uint8)
-
-
-def blurred(pictures, times):
-    for _ in range(times):
-        pictures = metrics.blurred(pictures.astype(np.float32))
-    return np.rint(pictures).astype(np.uint8)
-
-
-# The classifier -----------------------------------------------------------------------------------
-
-
-def test_classifier_knows_the_sample_digits(sample):
+def test_classifier_knows_the_sample_digits(sample_digits):
     """Picture i shows the digit i % 10."""
-    features, probabilities = digits.digit_features(sample)
+    features, probabilities = digits.digit_features(sample_digits)
     assert features.shape == (5000, 64)
     assert features.dtype == probabilities.dtype == np.float32
     assert (probabilities.argmax(axis=1) == np.arange(5000) % 10).mean() > 0.99
@@ -40,11 +16,11 @@ def test_classifier_knows_the_sample_digits(sample):
     assert np.mean(features**2) == pytest.approx(1, abs=0.1)
 
 
-def test_features_are_deterministic_and_do_not_depend_on_the_batch(sample):
-    features, _ = digits.digit_features(sample[:300])
-    again, _ = digits.digit_features(sample[:300])
+def test_features_are_deterministic_and_do_not_depend_on_the_batch(sample_digits):
+    features, _ = digits.digit_features(sample_digits[:300])
+    again, _ = digits.digit_features(sample_digits[:300])
     np.testing.assert_array_equal(features, again)
-    alone, _ = digits.digit_features(sample[299:300])
+    alone, _ = digits.digit_features(sample_digits[299:300])
     np.testing.assert_allclose(alone, features[299:], atol=1e-4)
 
 
@@ -123,171 +99,3 @@ def test_damaged_weights(tmp_path, damage):
 def test_missing_weights(tmp_path):
     with pytest.raises(FileNotFoundError, match='is missing; restore it from the repository'):
         digits.digit_features(np.zeros([1, 28, 28, 1], np.uint8), weights=tmp_path / 'w.npz')
-
-
-# Evaluation of digits -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope='module')
-def real(sample):
-    """What 1,000 sample digits score, those of other tests."""
-    return evaluation.digit_scores(sample[:1000], sample, 0)
-
-
-def test_real_digits_score_well(real):
-    assert 0.02 < real['frechet_distance'] < 1
-    assert abs(real['kernel_distance']) < 4 * real['kernel_distance_standard_error']
-    assert real['precision'] > 0.8
-    assert real['recall'] > 0.8
-    assert real['mean_confidence'] > 0.98
-    assert real['confident_share'] > 0.97
-    assert real['class_kl'] < 0.001
-    np.testing.assert_allclose(real['class_histogram'], 0.1, atol=0.005)
-
-
-@pytest.mark.parametrize('damage', [noisy, blurred])
-def test_damaged_digits_score_worse_step_by_step(sample, real, damage):
-    steps = {noisy: (20, 80), blurred: (1, 3)}[damage]
-    better = real
-    for amount in steps:
-        worse = evaluation.digit_scores(damage(sample[:1000], amount), sample, 0)
-        for name in 'frechet_distance', 'kernel_distance':
-            assert worse[name] > 1.5 * better[name], name
-        for name in 'precision', 'mean_confidence', 'confident_share':
-            assert worse[name] < better[name], name
-        better = worse
-    assert worse['precision'] < 0.6
-    assert worse['kernel_distance'] > 10 * worse['kernel_distance_standard_error']
-
-
-def test_dropped_classes(sample, real):
-    """Without c of 10 classes, the KL from uniform is log(10 / (10 - c))."""
-    better = real
-    for dropped in 1, 5:
-        left = sample[np.arange(5000) % 10 >= dropped][:1000]
-        worse = evaluation.digit_scores(left, sample, 0)
-        assert worse['class_kl'] == pytest.approx(np.log(10 / (10 - dropped)), abs=0.02)
-        assert worse['frechet_distance'] > 2 * better['frechet_distance']
-        assert worse['precision'] == pytest.approx(real['precision'], abs=0.05)
-        better = worse
-    assert worse['recall'] < real['recall'] - 0.15  # one class of ten is lost in the noise
-
-
-def test_duplicated_digits(sample, real):
-    copies = evaluation.digit_scores(np.repeat(sample[:50], 20, axis=0), sample, 0)
-    assert copies['frechet_distance'] > 3 * real['frechet_distance']
-    assert copies['recall'] < 0.01
-    assert copies['precision'] == pytest.approx(real['precision'], abs=0.1)
-    assert copies['confident_share'] > 0.9  # which sees nothing of it
-
-
-def test_evaluate(sample):
-    scores = evaluation.evaluate(sample[:400], 'mnist', sample[400:], seed=3)
-    assert json.loads(json.dumps(scores)) == scores
-    assert scores == evaluation.evaluate(sample[:400], 'mnist', sample[400:], seed=3)
-    assert (scores['n'], scores['n_reference'], scores['seed']) == (400, 4600, 3)
-    assert scores['precision_recall_n'] == 400
-    assert scores['nearest_ratio'] == pytest.approx(1, abs=0.05)
-    assert scores['diversity'] == pytest.approx(1, abs=0.05)
-    assert evaluation.warnings_of(scores) == []
-
-
-def test_memorised_digits_are_told(sample):
-    scores = evaluation.evaluate(noisy(sample[:400], 3), 'mnist', sample)
-    assert scores['frechet_distance'] < 1.5  # which sees nothing of it
-    (warning,) = evaluation.warnings_of(scores)
-    assert 'may repeat training pictures' in warning
-    assert '100% of them nearer' in warning
-
-
-def test_real_scores(sample):
-    """As many digits as asked for, or all; they score what `evaluate` says about such pictures."""
-    scores = evaluation.real_scores('mnist', sample[:600], 300)
-    assert (scores['n'], scores['n_reference']) == (300, 600)
-    assert evaluation.real_scores('mnist', sample[:600], 9999)['n'] == 600
-    assert evaluation.real_scores('mnist', sample[:600], 300, seed=1) != scores
-    assert scores['frechet_distance'] < 1.5
-    assert evaluation.warnings_of(scores) == []
-
-
-def test_quick_evaluation(sample):
-    """It judges by the digits it was given, so the scale of its numbers is its own."""
-    quick = evaluation.QuickEvaluation('mnist', sample[:2000])
-    real = quick(sample[2000:2500])
-    assert json.loads(json.dumps(real)) == real == quick(sample[2000:2500])
-    assert real['n'] == 500
-    assert real['diversity'] == pytest.approx(1, abs=0.02)
-    assert evaluation.warnings_of(real) == []
-    little, much = (quick(noisy(sample[2000:2500], amount)) for amount in (40, 120))
-    assert real['frechet_distance'] < little['frechet_distance'] < much['frechet_distance']
-    one = quick(np.repeat(sample[3:4], 500, axis=0))
-    assert one['diversity'] == 0
-    assert one['class_kl'] == pytest.approx(np.log(10))
-    warnings = ' '.join(evaluation.warnings_of(one))
-    assert 'the digit 0 (0.0%), 1 (0.0%), 2 (0.0%), 4 (0.0%)' in warnings
-    assert '2.30 nats' in warnings
-    assert 'differ 0.00 times as much' in warnings
-
-
-def test_pictures_without_a_classifier(sample):
-    """Coloured digits stand for faces: scores move the right way, and real ones are the floor."""
-    coloured = np.repeat(sample[:400], 3, axis=-1)
-    reference, drawn = coloured[:200], coloured[200:]
-    scores = evaluation.evaluate(drawn, 'folder', reference)
-    assert (
-        json.loads(json.dumps(scores)) == scores == evaluation.evaluate(drawn, 'folder', reference)
-    )
-    worse = evaluation.evaluate(noisy(drawn, 60), 'folder', reference)
-    assert worse['frechet_distance'] > 1.5 * scores['frechet_distance']
-    assert worse['kernel_distance'] > scores['kernel_distance']
-    assert worse['precision'] < scores['precision']
-    assert worse['sliced_wasserstein']['28'] > 1.5 * scores['sliced_wasserstein']['28']
-    assert set(scores['sliced_wasserstein']) == {'28', '14'}
-    repeated = evaluation.evaluate(noisy(reference, 3), 'folder', reference)
-    assert 'may repeat' in evaluation.warnings_of(repeated)[0]
-    floor = evaluation.real_scores('folder', coloured, 5000)
-    assert (floor['n'], floor['n_reference']) == (200, 200)
-    assert floor['frechet_distance'] == pytest.approx(scores['frechet_distance'], rel=0.2)
-
-
-@pytest.mark.parametrize('size', [4, 8, 32])
-def test_quick_evaluation_of_few_pictures_of_other_sizes(size):
-    """Whatever a training can draw can be evaluated during it."""
-    pixels = np.random.default_rng(0).integers(0, 256, [40, size, size, 1], np.uint8)
-    quick = evaluation.QuickEvaluation('mnist', pixels)
-    same, other = quick(pixels), quick(np.zeros_like(pixels))
-    assert same['frechet_distance'] < 1e-3 < other['frechet_distance']
-    assert (same['diversity'], other['diversity']) == (1, 0)
-    assert 'class_kl' not in same
-
-
-@pytest.mark.parametrize(
-    ('images', 'name', 'message'),
-    [
-        (np.zeros([19, 28, 28, 1], np.uint8), 'mnist', '19 drawn pictures; expected at least 20'),
-        (np.zeros([200, 28, 28, 1]), 'mnist', 'drawn pictures are float64 .* expected uint8'),
-        (np.zeros([200, 28, 28], np.uint8), 'mnist', 'expected uint8'),
-        (np.zeros([200, 32, 32, 1], np.uint8), 'mnist', r'knows \[28, 28, 1\] only'),
-        (np.zeros([200, 28, 28, 3], np.uint8), 'mnist', r'knows \[28, 28, 1\] only'),
-        (np.zeros([200, 28, 28, 3], np.uint8), 'celeba', 'expected one size'),
-        (np.zeros([200, 28, 28, 1], np.uint8), 'cifar', "unknown data set 'cifar'; choose one of"),
-    ],
-)
-def test_pictures_that_cannot_be_evaluated(sample, images, name, message):
-    with pytest.raises(ValueError, match=message):
-        evaluation.evaluate(images, name, sample)
-
-
-def test_real_pictures_that_are_all_alike_leave_numbers_out():
-    same = np.full([40, 16, 16, 3], 100, np.uint8)
-    drawn = np.random.default_rng(0).integers(0, 256, [30, 16, 16, 3], np.uint8)
-    scores = evaluation.evaluate(drawn, 'folder', same)
-    assert (scores['diversity'], scores['nearest_ratio']) == (None, None)
-    assert evaluation.warnings_of(scores) == []
-    assert 'diversity' in evaluation.score_table(scores, {}).replace('\n', ' ')
-
-
-def test_too_few_real_pictures_to_hold_any_out():
-    pictures = np.random.default_rng(0).integers(0, 256, [30, 16, 16, 3], np.uint8)
-    assert evaluation.real_scores('folder', pictures, 100) == {}
-    assert evaluation.real_scores('folder', np.repeat(pictures, 2, 0), 100)['n'] == 30
