@@ -64,9 +64,10 @@ def measure(recipe, seed, options, extra):
     with tempfile.TemporaryDirectory() as folder:
         run_dir = options.runs / f'{options.dataset}-{recipe}-{seed}' if options.runs else folder
         run_dir = Path(run_dir, 'run').resolve()
+        started = time.time()
         _, seconds = facegen('train', *data, *settings, '--run-dir', run_dir)
         scores, _ = facegen('evaluate', run_dir, *data, '--seed', seed + 1000)
-        curve = [[line['step'], line['frechet_distance']] for line in RunFolder(run_dir).scores()]
+        curve = curve_of(RunFolder(run_dir), started)
     return {
         'benchmark': 'recipes',
         'dataset': options.dataset,
@@ -79,14 +80,18 @@ def measure(recipe, seed, options, extra):
     }
 
 
-def seconds_to(distance, line):
-    """Return when a training came to that Fréchet distance of its own evaluations; nan if never.
+def curve_of(run, started):
+    """Return [(seconds from `started`, Fréchet distance of the pictures)] of a run's evaluations.
 
-    Its seconds are spread evenly over its steps.
+    The time is that at which the grid of the same step was written.
     """
-    last, _ = line['curve'][-1]
-    steps = [step for step, reached in line['curve'] if reached <= distance]
-    return line['seconds'] * steps[0] / last if steps else math.nan
+    drawn = {step: file.stat().st_mtime - started for step, file in run.samples()}
+    return [(round(drawn[line['step']], 1), line['frechet_distance']) for line in run.scores()]
+
+
+def seconds_to(distance, line):
+    """Return when a training came to that Fréchet distance of its own evaluations; nan if never."""
+    return next((seconds for seconds, reached in line['curve'] if reached <= distance), math.nan)
 
 
 def table(lines):
