@@ -73,7 +73,7 @@ def test_training_changes_the_pictures(train):
     assert np.abs(np.int16(Image.open(first)) - np.int16(Image.open(last))).mean() > 1
 
 
-@pytest.mark.parametrize('recipe', [CLASSIC, FACES])
+@pytest.mark.parametrize('recipe', [CLASSIC, DIGITS, FACES, Recipe(dropout=0.5)])
 def test_same_seed_same_result(train, recipe):
     runs = [train(recipe=recipe, seed=seed) for seed in (1, 1, 2)]
     histories = [run.history() for run in runs]
