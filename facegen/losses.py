@@ -1,4 +1,7 @@
-"""Other losses than the notebook's: each maps logits [batch, 1] to the scalars (d_loss, g_loss)."""
+"""Other losses than the notebook's, and a penalty that may join any of them.
+
+Each loss maps logits [batch, 1] to the scalars (d_loss, g_loss).
+"""
 
 import math
 
@@ -43,6 +46,27 @@ def relativistic(real_logits, fake_logits, recipe):
 
 
 LOSSES = {'least-squares': least_squares, 'hinge': hinge, 'relativistic': relativistic}
+
+
+R1_EVERY = 4  # steps from one penalty to the next
+
+
+def r1_penalty(real_logits, images, recipe):
+    """Return a scalar that keeps D flat around real `images`, of which it makes `real_logits`.
+
+    r1_weight / 2 E[|dD(x)/dx|^2], with D the logits and x in [-1, 1] (R1: Mescheder et al. 2018,
+    arXiv:1801.04406, equation 9). A D that knows its pictures by heart is steep around them. The
+    penalty costs a second derivative, so only one step in R1_EVERY has it, as many times as heavy,
+    and the others have 0 (lazy regularisation: Karras et al. 2020, arXiv:1912.04958, appendix B).
+    """
+
+    def penalty():
+        (slopes,) = tf.gradients(real_logits, images)
+        squares = tf.reduce_sum(slopes**2, axis=[1, 2, 3])
+        return R1_EVERY * recipe.r1_weight / 2 * mean(squares)
+
+    step = tf.train.get_or_create_global_step()
+    return tf.cond(tf.equal(step % R1_EVERY, 0), penalty, lambda: tf.constant(0.0))
 
 
 def undecided_losses(recipe):

@@ -21,6 +21,9 @@ class Recipe:
     kernel_size: int = 5  # side of every (transposed) convolution kernel, pixels
     d_filters: tuple[int, ...] = (64, 128, 256)  # of its convolutions, each halves the picture
     g_filters: tuple[int, ...] = (256, 128)  # of its layers but the last, each twice the size
+    g_last_filters: int = (
+        0  # of a layer at full size, which a 3x3 convolution makes a picture; 0: none
+    )
     d_hidden: int = 0  # units of a dense layer behind its convolutions; 0: none
     g_hidden: int = 0  # units of a dense layer between the latent and its first picture; 0: none
     d_leak: float = 0.2  # slope of the leaky ReLU for negative inputs; 0: plain ReLU
@@ -32,6 +35,7 @@ class Recipe:
     # The losses
     loss: Literal['non-saturating', 'least-squares', 'hinge', 'relativistic'] = 'non-saturating'
     smoothing: float = 0.1  # the label of real pictures is 1 - smoothing, that of fakes stays 0
+    r1_weight: float = 0.0  # of the penalty on D's slope at real pictures (losses.r1_penalty)
     # The training
     updates: Literal['in-turn', 'together'] = 'in-turn'  # D then G, or both from one forward pass
     precision: Literal['auto', 'float32'] = 'auto'  # auto: bfloat16 where the CPU multiplies it
@@ -68,8 +72,8 @@ class Recipe:
             'mnist_epochs': 1,
             'celeba_epochs': 1,
         }
-        none_too = dict.fromkeys(['ema_half_life', 'd_hidden', 'g_hidden', 'z_categories'], 0)
-        for name, lowest in (least | none_too).items():
+        or_none = ['ema_half_life', 'd_hidden', 'g_hidden', 'g_last_filters', 'z_categories']
+        for name, lowest in (least | dict.fromkeys([*or_none, 'r1_weight'], 0)).items():
             if getattr(self, name) < lowest:
                 raise ValueError(f'{name} is {getattr(self, name)}; expected at least {lowest}')
         for name, choices in CHOICES.items():

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from facegen.losses import LOSSES, undecided_losses
+from facegen.losses import LOSSES, R1_EVERY, r1_penalty, undecided_losses
 from facegen.recipes import CHOICES, Recipe
 from facegen.session import use_tf1
 
@@ -86,3 +87,28 @@ def cross_entropies(logits, recipe):
         for labels in (real, fake, tf.ones([4, 1]))
     )
     return d_loss + d_fake, g_loss
+
+
+def slope_penalties(recipe, steps):
+    """The penalty of D(x) = w |x|^2 / 2 at each of the first steps, and its derivative by w."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = tf.placeholder(tf.float32, [2, 2, 1, 1])
+        w = tf.get_variable('w', [], initializer=tf.constant_initializer(3.0))
+        logits = w * tf.reduce_sum(images**2, axis=[1, 2, 3])[:, None] / 2
+        penalty = r1_penalty(logits, images, recipe)
+        (by_w,) = tf.gradients(penalty, w)
+        sess.run(tf.global_variables_initializer())
+        count = tf.train.get_global_step().assign_add(1)
+        pictures = [[[[1.0]], [[2.0]]], [[[0.0]], [[4.0]]]]
+        found = []
+        for _ in range(steps):
+            found.append(sess.run([penalty, by_w], {images: pictures}))
+            sess.run(count)
+        return found
+
+
+def test_r1_penalty():
+    """The slope is w x, so that E |slope|^2 = w^2 (5 + 16) / 2, which grows by 2 w (5 + 16) / 2."""
+    heavy = np.array([R1_EVERY * 0.5 / 2 * square * 21 / 2 for square in (9, 6)])
+    found = slope_penalties(Recipe(r1_weight=0.5), R1_EVERY + 1)
+    np.testing.assert_allclose(found, [heavy] + [0 * heavy] * (R1_EVERY - 1) + [heavy])

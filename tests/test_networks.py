@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_that_race_would_be_seen(notebook, run):
     assert gradient_of_g_in_a_race(notebook, run, CLASSIC) == pytest.approx(1 - 0.125)
 
 
-@pytest.mark.parametrize('recipe', [CLASSIC, DIGITS])
+@pytest.mark.parametrize('recipe', [CLASSIC, DIGITS, Recipe(r1_weight=1.0)])
 def test_a_step_lowers_its_own_loss_and_moves_nothing_of_the_other(notebook, run, recipe):
     real, z, rate = notebook.model_inputs(28, 28, 1, 24)
     losses = notebook.model_loss(real, z, 1, recipe=recipe)
@@ -202,6 +203,26 @@ def test_a_step_lowers_its_own_loss_and_moves_nothing_of_the_other(notebook, run
         for before, after in zip(mine_before, run(tf.trainable_variables(own + '/')), strict=True):
             assert (before != after).any()
         own, other = other, own
+
+
+@pytest.mark.parametrize('loss', ['non-saturating', 'hinge'])
+def test_r1_joins_any_loss(notebook, monkeypatch, run, loss):
+    """With a D that adds up the 6 pixels, each slope is 1."""
+    monkeypatch.setattr(notebook, 'generator', lambda z, channels, recipe: z)
+    monkeypatch.setattr(
+        notebook,
+        'discriminator',
+        lambda x, reuse=False, recipe=None: (None, tf.reduce_sum(x, axis=[1, 2, 3])[:, None]),
+    )
+    x = tf.ones([5, 3, 2, 1])
+    plain = Recipe(loss=loss, smoothing=0.0)
+    penalised = replace(plain, r1_weight=0.5)
+    (d_loss, g_loss), (d_penalised, g_same) = (
+        notebook.model_loss(x, -x, 1, recipe=recipe) for recipe in (plain, penalised)
+    )
+    penalty, difference = run([d_penalised - d_loss, g_same - g_loss])
+    assert penalty == pytest.approx(losses.R1_EVERY * 0.5 / 2 * 6)
+    assert difference == 0
 
 
 @pytest.mark.parametrize('name', RECIPES)
@@ -235,6 +256,14 @@ def test_hidden_layers_and_filters(notebook):
     assert shapes == [[4, 4, 1, 2], [4, 4, 2, 3], [7 * 7 * 3, 6], [6, 1]]
     shapes = [kernel.shape.as_list() for kernel in kernels('generator/')]
     assert shapes == [[5, 7], [7, 7 * 7 * 4], [4, 4, 3, 4], [4, 4, 1, 3]]
+
+
+def test_a_layer_at_full_size(notebook):
+    recipe = Recipe(g_filters=(4, 3), g_last_filters=2)
+    images = notebook.generator(tf.ones([2, 5]), 3, recipe=recipe)
+    assert images.shape.as_list() == [2, 28, 28, 3]
+    shapes = [kernel.shape.as_list() for kernel in kernels('generator/')]
+    assert shapes == [[5, 7 * 7 * 4], [5, 5, 3, 4], [5, 5, 2, 3], [3, 3, 2, 3]]
 
 
 @pytest.mark.parametrize(('initializer', 'deviation'), [('normal', 0.02), ('xavier', None)])
