@@ -695,7 +695,10 @@ class Dataset:
 
     def _batches(self, order, batch_size, start):
         for first in range(start * batch_size, len(order) - batch_size + 1, batch_size):
-            yield self.pixels[order[first : first + batch_size]].astype(np.float32) / 255 - 0.5
+            images = self.pixels[order[first : first + batch_size]].astype(np.float32)
+            images /= 255  # in place, so that no further arrays are made
+            images -= 0.5
+            yield images
 
 
 def _require_whole(*, least, **named):
@@ -835,6 +838,9 @@ def _decode_idx(path, width, height, mode):
         for first in range(0, count, CHUNK_PICTURES):
             size = [min(CHUNK_PICTURES, count - first), rows, columns]
             pixels = np.frombuffer(_read_exactly(file, math.prod(size)), np.uint8).reshape(size)
+            if (columns, rows, mode) == (width, height, 'L'):
+                yield pixels, []
+                continue
             pictures = map(Image.fromarray, pixels)
             if (columns, rows) != (width, height):
                 pictures = (p.resize((width, height), Image.BILINEAR) for p in pictures)
