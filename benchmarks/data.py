@@ -1,0 +1,172 @@
+"""Speed and memory of the data: decoding all of CelebA, later epochs, opening the cache, MNIST.
+
+The sample faces, linked again and again under new names, stand for a set of `--count` pictures.
+Every measurement runs in a process of its own, `--repeats` times, and prints one JSON line: the
+median and the spread; faces also how many times the exercise's `get_batch` of the same round.
+
+    python benchmarks/data.py [--count 202599] [--repeats 3] [--data-dir data]
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import helper  # noqa: E402
+
+BATCH = 64
+EXERCISE = 3200  # pictures that the exercise's way is timed on
+
+
+def exercise(folder):
+    """Return pictures/s of the exercise's `get_batch`, which decodes again for every batch."""
+    files = sorted(map(str, Path(folder).glob('*.jpg')))[:EXERCISE]
+    started = time.perf_counter()
+    for first in range(0, len(files), BATCH):
+        helper.get_batch(files[first : first + BATCH], 28, 28, 'RGB')
+    return {'pictures_per_second': len(files) / (time.perf_counter() - started)}
+
+
+def first_pass(folder):
+    """Return pictures/s of decoding everything into the cache, and the memory that it needed."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    dataset = helper.Dataset('celeba', folder)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        'pictures_per_second': len(dataset.pixels) / seconds,
+        'megabytes': (peak - before) / 1024,  # Linux: kB
+        'equal': equal(dataset, folder),
+    }
+
+
+def equal(dataset, folder):
+    """Return whether 1,000 of the pixels are to the byte what `get_batch` makes of the files."""
+    files = sorted(map(str, Path(folder).glob('*.jpg')))
+    chosen = np.linspace(0, len(files) - 1, 1000).astype(int)
+    expected = helper.get_batch([files[i] for i in chosen], 28, 28, 'RGB')
+    return bool((dataset.pixels[chosen] == expected).all())
+
+
+def later_epochs(folder):
+    """Return pictures/s of shuffled batches out of the cache."""
+    with redirect_stdout(sys.stderr):
+        dataset = helper.Dataset('celeba', folder)
+    count = 0
+    started = time.perf_counter()
+    for epoch in range(max(1, 200_000 // len(dataset.pixels))):
+        count += sum(len(images) for images in dataset.get_batches(BATCH, epoch=epoch))
+    return {'pictures_per_second': count / (time.perf_counter() - started)}
+
+
+def opening(folder):
+    """Return the seconds until a cache is open."""
+    started = time.perf_counter()
+    helper.Dataset('celeba', folder)
+    return {'seconds': time.perf_counter() - started}
+
+
+def digits(file):
+    """Return the seconds from an IDX file of MNIST without a cache to the first batch."""
+    started = time.perf_counter()
+    next(helper.Dataset('mnist', file).get_batches(BATCH))
+    return {'seconds': time.perf_counter() - started}
+
+
+MEASURES = {
+    measure.__name__: measure for measure in (exercise, first_pass, later_epochs, opening, digits)
+}
+
+
+def linked(sample, count, folder):
+    """Fill `folder` with `count` names for the pictures of `sample`."""
+    files = sorted(Path(sample).glob('*.jpg'))
+    Path(folder).mkdir()
+    for number in range(count):
+        name = Path(folder, f'{number + 1:06}.jpg')
+        file = files[number % len(files)].resolve()
+        try:
+            os.link(file, name)
+        except OSError:  # another disk, or too many links to one file
+            shutil.copyfile(file, name)
+
+
+def measured(name, path):
+    """Return what a measurement in a process of its own printed."""
+    command = [sys.executable, __file__, '--measure', name, str(path)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(name, count, results, exercises=()):
+    """Print one line about the repeats of a measurement."""
+    line = {'benchmark': 'data', 'measure': name, 'pictures': count}
+    for key in results[0]:
+        values = [result[key] for result in results]
+        if key == 'equal':
+            line[key] = all(values)
+            continue
+        digits = 3 if key == 'seconds' else 0
+        line[key] = round(statistics.median(values), digits)
+        line[f'{key}_spread'] = [round(min(values), digits), round(max(values), digits)]
+    if exercises:
+        ratios = [
+            result['pictures_per_second'] / of_exercise['pictures_per_second']
+            for result, of_exercise in zip(results, exercises, strict=True)
+        ]
+        line['times_the_exercise'] = round(statistics.median(ratios), 2)
+    print(json.dumps(line), flush=True)
+
+
+def main():
+    """Measure everything, or one thing as a process of its own."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--count', type=int, default=202_599, help='of the faces')
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--data-dir', type=Path, default=ROOT / 'data')
+    parser.add_argument('--measure', nargs=2, metavar=('NAME', 'PATH'), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        name, path = options.measure
+        print(json.dumps(MEASURES[name](path)))
+        return
+    with redirect_stdout(sys.stderr):
+        sample = helper.download_extract('celeba', options.data_dir, data='sample')
+        idx = Path(helper.download_extract('mnist', options.data_dir))
+    faces = ('exercise', 'first_pass', 'later_epochs', 'opening')
+    results = {name: [] for name in (*faces, 'digits')}
+    with tempfile.TemporaryDirectory() as folder:
+        linked(sample, options.count, Path(folder, 'faces'))
+        for number in range(options.repeats):
+            shutil.rmtree(Path(folder, 'faces.cache'), ignore_errors=True)
+            for name in faces:
+                results[name].append(measured(name, Path(folder, 'faces')))
+            digits_file = Path(folder, str(number), idx.name)
+            digits_file.parent.mkdir()
+            shutil.copyfile(idx, digits_file)
+            results['digits'].append(measured('digits', digits_file))
+        for name in faces:
+            compared = results['exercise'] if name in ('first_pass', 'later_epochs') else ()
+            report(name, options.count, results[name], compared)
+        count, *_ = helper.Dataset('mnist', digits_file).shape
+        report('digits', count, results['digits'])
+
+
+if __name__ == '__main__':
+    main()
