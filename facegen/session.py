@@ -99,6 +99,11 @@ def versions():
     }
 
 
+def uses_bfloat16(precision):
+    """Tell whether sessions of that precision, 'auto' or 'float32', multiply in bfloat16."""
+    return precision == 'auto' and not GPUS and has_bfloat16()
+
+
 def config(precision='auto'):
     """Return the configuration of a session.
 
@@ -111,6 +116,6 @@ def config(precision='auto'):
     rewrites = proto.graph_options.rewrite_options
     # The remapper fails, loudly and without effect, on a leaky ReLU behind a bias and its gradient.
     rewrites.remapping = RewriterConfig.OFF
-    if precision == 'auto' and not GPUS and has_bfloat16():
+    if uses_bfloat16(precision):
         rewrites.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
     return proto
