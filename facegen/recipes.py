@@ -112,8 +112,10 @@ DIGITS = Recipe(
 )
 FACES = Recipe(
     kernel_size=4,
+    g_last_filters=64,
+    r1_weight=0.03,
     updates='together',
-    learning_rate=3e-4,
+    learning_rate=8e-4,
     beta1=0.5,
     ema_half_life=20_000,
     random_flip=True,
