@@ -1,12 +1,14 @@
 """Picture quality and training time of the recipes, by the commands that a user types.
 
 Each recipe is trained, in a process of its own, with every seed; its pictures are evaluated.
-Prints one JSON line per training: the command, the seconds it took, start-up included, and the
-scores. `--table` turns such lines, of one or several files, into the table of RESULTS.md.
+Prints one JSON line per training: the seconds that the command took, start-up included, and the
+scores. `--table` turns such lines, of one or several files, into the tables of RESULTS.md, and
+`--figure` the last grids of run folders into a row for README.
 
     python benchmarks/recipes.py --dataset mnist --data-dir data --seeds 0 1 2 > mnist.jsonl
     python benchmarks/recipes.py --dataset celeba --data-dir data --seeds 0 1 2 > celeba.jsonl
     python benchmarks/recipes.py --table mnist.jsonl celeba.jsonl
+    python benchmarks/recipes.py --figure digits.png runs/mnist-digits-0/run runs/mnist-dcgan-0/run
 """
 
 import argparse
@@ -23,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from facegen import plot  # noqa: E402
 from facegen.recipes import RECIPES  # noqa: E402
 from facegen.run import RunFolder  # noqa: E402
 
@@ -126,6 +129,11 @@ def table(lines):
     return '\n\n'.join(texts)
 
 
+def recipe_of(run_dir):
+    """Return the name of the recipe in whose folder, as `measure` names it, a run lies."""
+    return run_dir.parent.name.split('-', 1)[1].rsplit('-', 1)[0]
+
+
 def mean_and_error(values, digits):
     """Return a mean, and its standard error where there is more than one value."""
     mean = f'{statistics.mean(values):.{digits}f}'
@@ -145,12 +153,17 @@ def main():
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--runs', type=Path, help='folder to keep the run folders in')
     parser.add_argument('--table', type=Path, nargs='+', metavar='FILE')
+    parser.add_argument('--figure', type=Path, nargs='+', metavar=('FILE', 'RUN'))
     options, extra = parser.parse_known_args()  # what is left goes to train
     if options.table:
         print(table([json.loads(li) for file in options.table for li in file.open()]))
         return
+    if options.figure:
+        file, *runs = options.figure
+        plot.last_grids({recipe_of(run): run for run in runs}).save(file)
+        return
     if not options.dataset:
-        parser.error('give --dataset or --table')
+        parser.error('give --dataset, --table or --figure')
     others = set(DEFAULTS.values()) - {DEFAULTS[options.dataset]}
     for recipe in options.recipes or [name for name in RECIPES if name not in others]:
         for seed in options.seeds:

@@ -121,22 +121,35 @@ def rendered(figure):
 
 def before_after(run_dir):
     """Put the first and the last grid of a run side by side: the same latents, before and after."""
-    samples = RunFolder(run_dir).samples()
+    samples = by_step(run_dir)
     return side_by_side([samples[0], samples[-1]], factor=2)
 
 
 def timeline(run_dir, *, count=6):
     """Put up to `count` grids of a run, evenly spread over its steps, in one row."""
-    samples = RunFolder(run_dir).samples()
+    samples = by_step(run_dir)
     count = min(count, len(samples))
     last = len(samples) - 1
     picked = sorted({round(i * last / max(count - 1, 1)) for i in range(count)})
     return side_by_side([samples[i] for i in picked], factor=1)
 
 
+def by_step(run_dir):
+    """Return [(caption, file)] of the grids of a run, oldest first."""
+    return [(f'step {step:,}', file) for step, file in RunFolder(run_dir).samples()]
+
+
+def last_grids(runs):
+    """Put the last grids of several runs, {caption: run folder}, in one row."""
+    return side_by_side(
+        [(caption, RunFolder(run_dir).samples()[-1][1]) for caption, run_dir in runs.items()],
+        factor=1,
+    )
+
+
 def side_by_side(samples, *, factor, gap=6):
-    """Put grids [(step, file)] in one row, each under its step."""
-    grids = [(step, enlarge(Image.open(file), factor)) for step, file in samples]
+    """Put grids of one size, [(caption, file)], in one row, each under its caption."""
+    grids = [(caption, enlarge(Image.open(file), factor)) for caption, file in samples]
     width, height = grids[0][1].size
     row = Image.new(
         grids[0][1].mode,
@@ -145,9 +158,9 @@ def side_by_side(samples, *, factor, gap=6):
     )
     draw = ImageDraw.Draw(row)
     font = ImageFont.load_default(14)
-    for i, (step, grid) in enumerate(grids):
+    for i, (caption, grid) in enumerate(grids):
         left = i * (width + gap)
-        draw.text((left, 2), f'step {step:,}', fill='black', font=font)
+        draw.text((left, 2), caption, fill='black', font=font)
         row.paste(grid, (left, CAPTION_HEIGHT))
     return row
 

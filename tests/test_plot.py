@@ -77,6 +77,12 @@ def test_before_after(run):
     assert shades(plot.before_after(run), 2) == [0, 100]
 
 
+def test_last_grids_of_several_runs(run, tmp_path):
+    other = RunFolder.create(tmp_path / 'other', {})
+    other.add_samples(0, Image.new('L', (10, 10), 7))
+    assert shades(plot.last_grids({'one': run, 'other': other.path}), 2) == [100, 7]
+
+
 def test_figures_of_a_run_with_one_grid(tmp_path):
     run = RunFolder.create(tmp_path / 'run', {'recipe': CLASSIC})
     run.add_samples(0, Image.new('RGB', (10, 10)))
