@@ -1,0 +1,58 @@
+"""Old notebooks of the 2017 exercise, unmodified, on today's TensorFlow and Python.
+
+    python -m facegen legacy dlnd_face_generation.ipynb --out again.ipynb     # runs it as a whole
+    %load_ext facegen.legacy                                                  # or, as its first cell
+
+Both call `enable`, after which `import tensorflow`, `helper`, `problem_unittests`, `distutils` and
+numpy are what such a notebook expects. One topic per file: `tf1` (TensorFlow 1 in graph mode),
+`contrib` (tf.contrib.layers), `data` (where its pictures are), `checks` (of its five functions),
+`steps` (the end of a training loop), `syntax` (habits of older Pythons), `run` (a whole notebook).
+"""
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]  # the repository, or where pip has installed it
+DATA_DIR = Path('~', '.cache', 'facegen')  # of a live kernel, in whose folder nothing is written
+
+
+def enable(data_dir=DATA_DIR, data='auto', max_steps=None):
+    """Make this process what a notebook of 2017 expects; calling it again changes the arguments.
+
+    Args:
+        data_dir: Folder of the data sets, which stands for the one that the notebook names.
+        data: 'auto', 'sample' or 'full', as of `helper.download_extract`.
+        max_steps: Ends each training loop after so many steps; None ends none.
+
+    Raises:
+        ValueError: An unknown `data`, or `max_steps` below 1.
+
+    """
+    from facegen.legacy import checks, syntax, tf1
+    from facegen.legacy.data import redirect
+    from facegen.legacy.steps import StepLimit
+
+    limit = StepLimit(max_steps)
+    syntax.install()
+    sys.modules['helper'] = redirect(original('helper'), data_dir, data, limit)
+    tensorflow = tf1.install(limit)
+    ours = original('problem_unittests')
+    sys.modules['problem_unittests'] = checks.course_and_ours(ours, tensorflow)
+
+
+def original(name):
+    """Return this project's top-level module, even if an old one lies beside the notebook."""
+    path = ROOT / f'{name}.py'
+    if getattr(sys.modules.get(name), '__file__', None) == str(path):
+        return sys.modules[name]
+    spec = spec_from_file_location(name, path)
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_ipython_extension(ipython):
+    """Enable this in a live kernel: `%load_ext facegen.legacy`."""
+    enable()
