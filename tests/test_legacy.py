@@ -156,6 +156,25 @@ def model_opt(d_loss, g_loss, learning_rate, beta1):
             for loss, scope in ((d_loss, 'discriminator'), (g_loss, 'generator')))
 tests.test_model_opt(model_opt, tf)
 """,
+    'criteria of the course': """
+from facegen.legacy import checks
+right = [model_inputs, discriminator, generator, model_loss, model_opt]
+wrong = [
+    lambda *sizes: (tf.zeros([28, 28]), tf.zeros([1, 100]), tf.constant(1.0)),
+    lambda images, reuse=False: discriminator(images),
+    lambda z, channels, is_train=True: generator(z, 3, is_train),
+    lambda *inputs: (tf.zeros([1]), tf.zeros([1])),
+    lambda *losses: (None, None),
+]
+for functions in right, wrong:
+    for function, name in zip(functions, map('{.__name__}'.format, right)):
+        try:
+            with tf.Graph().as_default():
+                getattr(checks, name)(function, tf)
+            print(end='passed ')
+        except AssertionError:
+            print(end='failed ')
+""",
     'train': """
 def train(epoch_count, batch_size, z_dim, learning_rate, beta1, get_batches, data_shape, mode):
     tf.reset_default_graph()
@@ -341,6 +360,7 @@ def test_the_folder_of_the_notebook_is_not_written_to(whole):
         ('discriminator', 'Tests Passed\n'),
         ('model_loss', 'Tests Passed\n'),
         ('model_opt', 'Tests Passed\n'),
+        ('criteria of the course', 'passed ' * 5 + 'failed ' * 5),
         ('training on digits', 'training ends after 3 steps (max_steps)\n./generator.ckpt\n'),
         ('what follows a training', '3 3 True 4\n'),
         ('a loop of its own', 'training ends after 3 steps (max_steps)\n3\n'),

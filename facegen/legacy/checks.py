@@ -99,8 +99,9 @@ def model_opt(function, tf):
     for scope in ('discriminator', 'generator'):
         with tf.variable_scope(scope):
             variables.append(tf.Variable(tf.zeros([3, 3])))
+    labels = np.eye(3, dtype=np.float32)
     losses = [
-        tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(logits=v, labels=np.eye(3)))
+        tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(logits=v, labels=labels))
         for v in variables
     ]
     trainable = mock.MagicMock(return_value=variables)
