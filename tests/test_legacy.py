@@ -445,9 +445,7 @@ LIVE = [
     "dataset = helper.Dataset('mnist', glob(os.path.join(data_dir, 'mnist/*.jpg')))\n"
     'with tf.Session() as sess:\n    print(sum(1 for batch in dataset.get_batches(500)))',
     'import facegen.legacy\nfacegen.legacy.enable(max_steps=2)\n'
-    "import helper\ndataset = helper.Dataset('mnist', glob('./data/mnist/*.jpg'))\n"
-    'import tensorflow as tf\nwith tf.Session() as sess:\n'
-    '    print(sum(1 for batch in dataset.get_batches(500)))',
+    'with tf.Session() as sess:\n    print(sum(1 for batch in dataset.get_batches(500)))',
 ]
 
 
@@ -566,7 +564,8 @@ def test_names_that_exist_are_left_alone(monkeypatch):
 
 
 def test_steps_are_counted_in_sessions_and_per_data_set():
-    limit = steps.StepLimit(2)
+    limit = steps.StepLimit()
+    limit.bound(2)
     assert list(limit.batches('digits', range(5))) == [0, 1, 2, 3, 4]  # outside a session
     limit.begin()
     assert list(limit.batches('digits', range(1))) == [0]
@@ -584,7 +583,7 @@ def test_steps_are_counted_in_sessions_and_per_data_set():
     unlimited.optimize(['d'] * 100)
     assert list(unlimited.batches('digits', range(5))) == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match='max_steps is 0'):
-        steps.StepLimit(0)
+        limit.bound(0)
 
 
 def test_a_link_follows_its_data(tmp_path):
@@ -598,15 +597,17 @@ def test_a_link_follows_its_data(tmp_path):
 def test_digits_of_2017_are_used_where_they_lie(tmp_path, capsys):
     (tmp_path / 'mnist').mkdir()
     Image.fromarray(np.zeros([28, 28], np.uint8)).save(tmp_path / 'mnist' / 'image_0.jpg')
-    classic = data.ClassicData(helper, tmp_path, 'auto')
+    classic = data.ClassicData(helper)
+    classic.use(tmp_path, 'auto')
     assert [file.name for file in classic.folder('mnist').iterdir()] == ['image_0.jpg']
     assert f'mnist: the digits in {tmp_path / "mnist"}' in capsys.readouterr().out
-    sample = data.ClassicData(helper, tmp_path, 'sample')
-    assert sum(1 for _ in sample.folder('mnist').iterdir()) == 5000
+    classic.use(tmp_path, 'sample')
+    assert sum(1 for _ in classic.folder('mnist').iterdir()) == 5000
 
 
 def test_a_part_of_the_files_is_decoded_from_them(tmp_path):
-    classic = data.ClassicData(helper, tmp_path, 'sample')
+    classic = data.ClassicData(helper)
+    classic.use(tmp_path, 'sample')
     files = [str(file) for file in classic.folder('mnist').glob('*.jpg')]
     assert classic.decoded('mnist', files) == classic.sources['mnist']
     assert classic.decoded('mnist', files[1:]) == files[1:]

@@ -10,6 +10,7 @@ numpy are what such a notebook expects. One topic per file: `tf1` (TensorFlow 1 
 """
 
 import sys
+from functools import lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -29,26 +30,35 @@ def enable(data_dir=DATA_DIR, data='auto', max_steps=None):
         ValueError: An unknown `data`, or `max_steps` below 1.
 
     """
+    classic, limit = _install()
+    limit.bound(max_steps)
+    classic.use(data_dir, data)
+
+
+@lru_cache
+def _install():
+    """Install everything, once; return (ClassicData, StepLimit), which `enable` sets."""
     from facegen.legacy import checks, syntax, tf1
-    from facegen.legacy.data import redirect
+    from facegen.legacy.data import ClassicData, helper_of_2017
     from facegen.legacy.steps import StepLimit
 
-    limit = StepLimit(max_steps)
+    limit, helper, ours = StepLimit(), original('helper'), original('problem_unittests')
+    classic = ClassicData(helper)
     syntax.install()
-    sys.modules['helper'] = redirect(original('helper'), data_dir, data, limit)
+    sys.modules['helper'] = helper_of_2017(classic, limit)
     tensorflow = tf1.install(limit)
-    ours = original('problem_unittests')
     sys.modules['problem_unittests'] = checks.course_and_ours(ours, tensorflow)
+    return classic, limit
 
 
+@lru_cache
 def original(name):
-    """Return this project's top-level module, even if an old one lies beside the notebook."""
-    path = ROOT / f'{name}.py'
-    if getattr(sys.modules.get(name), '__file__', None) == str(path):
-        return sys.modules[name]
-    spec = spec_from_file_location(name, path)
+    """Return this project's top-level module, even if an old one lies beside the notebook.
+
+    It is loaded once, before `import tensorflow` gives what a notebook expects.
+    """
+    spec = spec_from_file_location(name, ROOT / f'{name}.py')
     module = module_from_spec(spec)
-    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 

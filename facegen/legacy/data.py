@@ -27,9 +27,17 @@ _glob = {name: getattr(glob, name) for name in ('glob', 'iglob')}
 class ClassicData:
     """The data sets of one folder in the layout of 2017."""
 
-    def __init__(self, helper, data_dir, data):
-        """Take ours of `helper`; prepare nothing before it is asked for."""
+    def __init__(self, helper):
+        """Take this project's `helper`."""
         self.helper = helper
+
+    def use(self, data_dir, data):
+        """Take the data sets of `data_dir`; prepare nothing before it is asked for.
+
+        Raises ValueError for an unknown `data`.
+        """
+        if data not in ('auto', 'sample', 'full'):
+            raise ValueError(f"data is {data!r}; choose 'auto', 'sample' or 'full'")
         self.data_dir = Path(data_dir).expanduser().absolute()
         self.data = data
         self.sources = {}
@@ -129,14 +137,8 @@ def link(path, folder):
     fresh.replace(path)
 
 
-def redirect(helper, data_dir, data, limit):
-    """Return `helper` as an old notebook knows it, on `data_dir`; redirect globs of its pictures.
-
-    Raises ValueError for an unknown `data`.
-    """
-    if data not in ('auto', 'sample', 'full'):
-        raise ValueError(f"data is {data!r}; choose 'auto', 'sample' or 'full'")
-    classic = ClassicData(helper, data_dir, data)
+def helper_of_2017(classic, limit):
+    """Return `helper` as an old notebook knows it; redirect its globs of pictures as well."""
 
     def redirected(pattern):
         match = CLASSIC_PATTERN.fullmatch(os.fspath(pattern))
@@ -148,11 +150,11 @@ def redirect(helper, data_dir, data, limit):
     for function in _glob:
         setattr(glob, function, _redirected_glob(_glob[function], redirected))
 
-    module = ModuleType('helper', helper.__doc__)
-    module.__dict__.update(vars(helper))
+    module = ModuleType('helper')
+    module.__dict__.update(vars(classic.helper))
     module.download_extract = downloader(classic)
     module.Dataset = dataset_class(classic, limit)
-    module.images_square_grid = grid_of_anything(helper.images_square_grid)
+    module.images_square_grid = grid_of_anything(classic.helper.images_square_grid)
     return module
 
 

@@ -101,7 +101,8 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
 def prepare(book, data_dir, data):
     """Fetch the data sets that the notebook names, so that a missing one is told at once."""
     source = '\n'.join(cell.source for cell in book.cells)
-    classic = ClassicData(original('helper'), data_dir, data)
+    classic = ClassicData(original('helper'))
+    classic.use(data_dir, data)
     for name in FOLDERS:
         if re.search(rf'["\']{name}["\']', source):
             classic.folder(name)

@@ -18,12 +18,16 @@ class StepLimit:
     `TrainingEnded`, which the `with` block of its session contains.
     """
 
-    def __init__(self, max_steps=None):
-        """Raise ValueError for less than one step."""
+    def __init__(self):
+        """Start without a limit."""
+        self.max_steps = None
+        self.end()
+
+    def bound(self, max_steps):
+        """Set the limit, or None for none; raise ValueError for less than one step."""
         if max_steps is not None and max_steps < 1:
             raise ValueError(f'max_steps is {max_steps}; choose 1 or more, or None for no limit')
         self.max_steps = max_steps
-        self.end()
 
     def begin(self):
         """Count from zero: a session has been opened."""
