@@ -22,7 +22,7 @@ MAX_STEPS = 3
 # In their order; each is a cell, and each name says what it is about.
 TRAPS = {
     'data folder': """
-data_dir = '/input'
+data_dir, DATA_PATH, unrelated = '/input/', '/input/', '/input/'
 import helper
 helper.download_extract('mnist', data_dir)
 helper.download_extract('celeba', data_dir)
@@ -36,8 +36,9 @@ show_n_images = 25
 digits = helper.get_batch(glob(os.path.join(data_dir, 'mnist/*.jpg'))[:show_n_images], 28, 28, 'L')
 faces = helper.get_batch(glob('/data/img_align_celeba/*.jpg')[:show_n_images], 28, 28, 'RGB')
 pyplot.imshow(helper.images_square_grid(digits, 'L'), cmap='gray')
-print(digits.shape, faces.shape, len(os.listdir(data_dir + '/mnist')), os.path.exists('/input'))
+print(digits.shape, faces.shape, len(os.listdir(data_dir + 'mnist')), os.path.exists('/input'))
 """,
+    'renamed folders': 'print(data_dir == DATA_PATH, data_dir[-13:], unrelated)',
     'versions': """
 from distutils.version import LooseVersion
 import warnings
@@ -350,6 +351,7 @@ def test_the_folder_of_the_notebook_is_not_written_to(whole):
     ('name', 'text'),
     [
         ('globs', '(25, 28, 28, 1) (25, 28, 28, 3) 5000 False\n'),
+        ('renamed folders', 'True classic/auto/ /input/\n'),
         ('versions', "' tensorflow\n"),
         ('names', '6 1.0 Iterable True\n'),
         ('python 2', 'six is 6\n'),

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 FOLDERS = {'mnist': 'mnist', 'celeba': 'img_align_celeba'}
+NAMES_A_FOLDER = re.compile(r'dir|path|data|folder|root|input', re.IGNORECASE)  # of variables
 CLASSIC_PATTERN = re.compile(rf'(?:.*[/\\])?({"|".join(FOLDERS.values())})[/\\]+([^/\\]*)')
 _glob = {name: getattr(glob, name) for name in ('glob', 'iglob')}
 
@@ -177,7 +178,7 @@ def downloader(classic):
         classic.folder(database_name)
         names = sys._getframe(1).f_globals  # the notebook's cell
         for name, value in list(names.items()):
-            if isinstance(value, str) and value == data_path and not name.startswith('_'):
+            if NAMES_A_FOLDER.search(name) and isinstance(value, str) and value == data_path:
                 slash = '/' if data_path.endswith('/') else ''
                 names[name] = f'{classic.root}{slash}'
 

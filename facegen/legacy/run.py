@@ -126,6 +126,7 @@ def kernel(book, set_up, folder):
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
 
     class ThisPython(KernelSpecManager):
         """Whatever kernel the notebook names, and whatever is installed under that name."""
@@ -147,7 +148,11 @@ def kernel(book, set_up, folder):
         client.execute_cell(cell, cells.index(cell))
 
     with client.setup_kernel(cwd=str(folder), cleanup_kc=True):
-        client.execute_cell(first, 0, store_history=False)
+        try:
+            client.execute_cell(first, 0, store_history=False)
+        except CellExecutionError as error:
+            reason = f'{error.ename}: {error.evalue}'
+            raise CellFailedError(f'nothing ran, the kernel is not ready: {reason}') from error
         yield run_cell
 
 

@@ -62,7 +62,8 @@ def sessions(limit):
             limit.begin()
 
         def run(self, fetches, *arguments, **options):
-            limit.optimize(optimizers_among(fetches, self.graph))
+            if limit.max_steps is not None:
+                limit.optimize(optimizers_among(fetches, self.graph))
             return super().run(fetches, *arguments, **options)
 
     class Session(Limited, tf1.Session):
