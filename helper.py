@@ -191,7 +191,9 @@ def _full_digits(source, data_path, download):
 def _sample_digits(source, data_path):
     """Return the embedded digits, copied to `data_path` where it can be written."""
     file = source.sample
-    embedded = Path(__file__).parent / 'data' / 'mnist_sample' / file.name
+    here = Path(__file__).parent
+    inside = Path('data', 'mnist_sample', file.name)
+    embedded = _first(Path.is_file, [here / inside, here / 'facegen' / inside])  # repository, pip
     path = data_path / 'mnist_sample' / file.name
     try:
         if not path.is_file():

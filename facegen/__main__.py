@@ -1,4 +1,4 @@
-"""The command line: train, generate and evaluate without Jupyter."""
+"""The command line: train, generate and evaluate without Jupyter, and run old notebooks."""
 
 import argparse
 import ast
@@ -75,7 +75,7 @@ def parser():
         'train', help='train a GAN and leave a run folder', description=NOTE, **formats
     )
     verb.set_defaults(run=train)
-    add_data_options(verb, 'mnist, celeba, or a folder of JPEG or PNG pictures', required=True)
+    add_dataset_options(verb, 'mnist, celeba, or a folder of JPEG or PNG pictures', required=True)
     verb.add_argument(
         '--epochs',
         type=whole_number(1),
@@ -170,7 +170,7 @@ def parser():
         type=path,
         help='the run folder of a training, or pictures: uint8 [count, height, width, channels]',
     )
-    add_data_options(
+    add_dataset_options(
         verb,
         'the real pictures: mnist, celeba or a folder (default: mnist for pictures of one channel)',
         required=False,
@@ -185,6 +185,31 @@ def parser():
         '--seed', type=whole_number(0), default=0, help='of the latents and of subsets'
     )
     add_weights_option(verb)
+
+    verb = verbs.add_parser(
+        'legacy',
+        help='run an old notebook of the 2017 exercise, unmodified, on this TensorFlow',
+        description='Run a notebook of TensorFlow 1 from its first cell to its last, and save it with '
+        'its outputs. What it writes lies in OUT_files beside OUT. A failing cell ends with status 1.',
+        **formats,
+    )
+    verb.set_defaults(run=legacy)
+    verb.add_argument('notebook', metavar='NOTEBOOK.ipynb', type=path, help='is not changed')
+    verb.add_argument(
+        '--out',
+        metavar='OUT.ipynb',
+        type=path,
+        required=True,
+        default=argparse.SUPPRESS,
+        help='where the notebook is saved with its outputs, after every cell',
+    )
+    add_data_options(verb)
+    verb.add_argument(
+        '--max-steps',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='end each training loop after this many steps (default: when it ends itself)',
+    )
     return main
 
 
@@ -198,7 +223,7 @@ def add_weights_option(verb):
     )
 
 
-def add_data_options(verb, dataset_help, *, required):
+def add_dataset_options(verb, dataset_help, *, required):
     """Add to a verb the options that say which real pictures it uses."""
     verb.add_argument(
         '--dataset',
@@ -207,6 +232,11 @@ def add_data_options(verb, dataset_help, *, required):
         default=argparse.SUPPRESS,
         help=dataset_help,
     )
+    add_data_options(verb)
+
+
+def add_data_options(verb):
+    """Add to a verb the options that say where mnist and celeba are."""
     verb.add_argument('--data-dir', type=path, default='data', help='folder of mnist and celeba')
     verb.add_argument(
         '--data',
@@ -404,18 +434,36 @@ def pictures_in(file):
     return images
 
 
+def legacy(arguments):
+    """Run an old notebook; return 1 if a cell of it failed."""
+    from facegen.legacy.run import CellFailedError, execute
+
+    try:
+        execute(
+            arguments.notebook,
+            arguments.out,
+            data_dir=arguments.data_dir,
+            data=arguments.data,
+            max_steps=vars(arguments).get('max_steps'),
+        )
+    except CellFailedError as error:
+        print(f'{PROGRAM} legacy: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
 def main(arguments=None):
     """Run the command line; return the exit status, 2 after bad input."""
     arguments = parser().parse_args(arguments)
     try:
-        arguments.run(arguments)
+        status = arguments.run(arguments)
     except (ValueError, OSError, SyntaxError) as error:
         print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f'{PROGRAM} {arguments.verb}: interrupted; a run keeps its weights', file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 if __name__ == '__main__':

@@ -5,7 +5,10 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-NOTEBOOK = Path(__file__).parent.parent / 'face_generation.ipynb'
+REPOSITORY, PACKAGE = Path(__file__).parents[1], Path(__file__).parent
+NOTEBOOK = REPOSITORY / 'face_generation.ipynb'
+if not NOTEBOOK.exists():
+    NOTEBOOK = PACKAGE / NOTEBOOK.name  # where pip installs it
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 
 

@@ -1,0 +1,68 @@
+"""Old notebooks of the 2017 exercise, unmodified, on today's TensorFlow and Python.
+
+    python -m facegen legacy dlnd_face_generation.ipynb --out again.ipynb     # runs it as a whole
+    %load_ext facegen.legacy                                                  # or, as its first cell
+
+Both call `enable`, after which `import tensorflow`, `helper`, `problem_unittests`, `distutils` and
+numpy are what such a notebook expects. One topic per file: `tf1` (TensorFlow 1 in graph mode),
+`contrib` (tf.contrib.layers), `data` (where its pictures are), `checks` (of its five functions),
+`steps` (the end of a training loop), `syntax` (habits of older Pythons), `run` (a whole notebook).
+"""
+
+import sys
+from functools import lru_cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]  # the repository, or where pip has installed it
+DATA_DIR = Path('~', '.cache', 'facegen')  # of a live kernel, in whose folder nothing is written
+
+
+def enable(data_dir=DATA_DIR, data='auto', max_steps=None):
+    """Make this process what a notebook of 2017 expects; calling it again changes the arguments.
+
+    Args:
+        data_dir: Folder of the data sets, which stands for the one that the notebook names.
+        data: 'auto', 'sample' or 'full', as of `helper.download_extract`.
+        max_steps: Ends each training loop after so many steps; None ends none.
+
+    Raises:
+        ValueError: An unknown `data`, or `max_steps` below 1.
+
+    """
+    classic, limit = _install()
+    limit.bound(max_steps)
+    classic.use(data_dir, data)
+
+
+@lru_cache
+def _install():
+    """Install everything, once; return (ClassicData, StepLimit), which `enable` sets."""
+    from facegen.legacy import checks, syntax, tf1
+    from facegen.legacy.data import ClassicData, helper_of_2017
+    from facegen.legacy.steps import StepLimit
+
+    limit, helper, ours = StepLimit(), original('helper'), original('problem_unittests')
+    classic = ClassicData(helper)
+    syntax.install()
+    sys.modules['helper'] = helper_of_2017(classic, limit)
+    tensorflow = tf1.install(limit)
+    sys.modules['problem_unittests'] = checks.course_and_ours(ours, tensorflow)
+    return classic, limit
+
+
+@lru_cache
+def original(name):
+    """Return this project's top-level module, even if an old one lies beside the notebook.
+
+    It is loaded once, before `import tensorflow` gives what a notebook expects.
+    """
+    spec = spec_from_file_location(name, ROOT / f'{name}.py')
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_ipython_extension(ipython):
+    """Enable this in a live kernel: `%load_ext facegen.legacy`."""
+    enable()

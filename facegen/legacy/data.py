@@ -1,0 +1,214 @@
+"""Where an old notebook finds its pictures: its `data_dir` is ours, in the layout of 2017.
+
+A notebook calls `helper.download_extract(name, data_dir)` with a folder such as `/input`, and then
+globs `mnist/*.jpg` and `img_align_celeba/*.jpg` in it. Here these lie below `classic/` in the folder
+of the data sets: the faces as a link, the digits as JPEGs of the highest quality. `helper.Dataset`
+does not decode them again: it takes the digits as published and the decoded faces of the cache.
+"""
+
+import glob
+import os
+import re
+import shutil
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from PIL import Image
+
+FOLDERS = {'mnist': 'mnist', 'celeba': 'img_align_celeba'}
+NAMES_A_FOLDER = re.compile(r'dir|path|data|folder|root|input', re.IGNORECASE)  # of variables
+CLASSIC_PATTERN = re.compile(rf'(?:.*[/\\])?({"|".join(FOLDERS.values())})[/\\]+([^/\\]*)')
+_glob = {name: getattr(glob, name) for name in ('glob', 'iglob')}
+
+
+class ClassicData:
+    """The data sets of one folder in the layout of 2017."""
+
+    def __init__(self, helper):
+        """Take this project's `helper`."""
+        self.helper = helper
+
+    def use(self, data_dir, data):
+        """Take the data sets of `data_dir`; prepare nothing before it is asked for.
+
+        Raises ValueError for an unknown `data`.
+        """
+        if data not in ('auto', 'sample', 'full'):
+            raise ValueError(f"data is {data!r}; choose 'auto', 'sample' or 'full'")
+        self.data_dir = Path(data_dir).expanduser().absolute()
+        self.data = data
+        self.sources = {}
+
+    @property
+    def root(self):
+        """The folder that stands for the notebook's `data_dir`."""
+        return self.data_dir / 'classic' / self.data
+
+    def folder(self, name):
+        """Return the folder of JPEGs of 'mnist' or 'celeba', made if it is not there yet."""
+        folder = self.root / FOLDERS[name]
+        if name not in self.sources:
+            self.sources[name] = source = self.source(name)
+            pictures = source if source.is_dir() else self.digits(source)
+            try:
+                link(folder, pictures)
+            except OSError as error:
+                if error.errno not in self.helper.UNWRITABLE:
+                    raise
+                self.data_dir = Path(tempfile.mkdtemp(prefix='facegen-'))
+                link(self.root / FOLDERS[name], pictures)
+        return self.root / FOLDERS[name]
+
+    def source(self, name):
+        """Return what the pictures come from: a folder, or the IDX file of the digits.
+
+        The digits of 2017, if they still lie in the data folder, are used like any full set.
+        """
+        if name == 'mnist' and self.data != 'sample':
+            extracted = self.data_dir / 'mnist'
+            if next(extracted.glob('*.jpg'), None):
+                print(f'mnist: the digits in {extracted}')
+                return extracted
+        return self.helper.download_extract(name, self.data_dir, data=self.data)
+
+    def digits(self, source):
+        """Return a folder of JPEGs of the digits in the IDX file `source`."""
+        pixels = self.helper.Dataset('mnist', source, shuffle=False).pixels
+        folder = self.data_dir / 'classic' / f'mnist_{len(pixels)}'
+        try:
+            write_jpegs(pixels, folder)
+        except OSError as error:
+            if error.errno not in self.helper.UNWRITABLE:
+                raise
+            folder = Path(tempfile.mkdtemp(prefix='facegen-'), folder.name)
+            print(f'{self.data_dir} cannot be written: the digits are in {folder} for this run')
+            write_jpegs(pixels, folder)
+        return folder
+
+    def decoded(self, name, files):
+        """Return the source of a whole data set, whose pixels are kept, for its list of `files`."""
+        if name not in self.sources or isinstance(files, (str, os.PathLike)):
+            return files
+        files = list(files)
+        folder = self.folder(name)
+        whole = {os.path.dirname(file) for file in files} == {str(folder)}
+        whole = whole and len(set(files)) == sum(1 for _ in os.scandir(folder))
+        return self.sources[name] if whole else files
+
+
+def write_jpegs(pixels, folder):
+    """Write digits, uint8 [n, h, w, 1], as image_0.jpg, … into `folder`, complete or not at all.
+
+    At quality 100 no pixel is off by more than 2 of 255 levels, since only rounding is left.
+    """
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f'{folder.name}.', dir=folder.parent))
+    try:
+        for number, picture in enumerate(pixels):
+            Image.fromarray(picture[..., 0]).save(partial / f'image_{number}.jpg', quality=100)
+        partial.chmod(0o755)
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def link(path, folder):
+    """Make `path` lead to `folder`, whatever it has led to before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.samefile(folder):
+        return
+    if os.name == 'nt':
+        import _winapi
+
+        if os.path.lexists(path):
+            path.rmdir()
+        _winapi.CreateJunction(str(folder), str(path))  # needs no privilege, unlike a link
+        return
+    fresh = path.with_name(f'.{path.name}.{os.getpid()}')
+    fresh.symlink_to(folder, target_is_directory=True)
+    fresh.replace(path)
+
+
+def helper_of_2017(classic, limit):
+    """Return `helper` as an old notebook knows it; redirect its globs of pictures as well."""
+
+    def redirected(pattern):
+        match = CLASSIC_PATTERN.fullmatch(os.fspath(pattern))
+        if not match:
+            return pattern
+        name = next(name for name, folder in FOLDERS.items() if folder == match[1])
+        return os.path.join(classic.folder(name), match[2])
+
+    for function in _glob:
+        setattr(glob, function, _redirected_glob(_glob[function], redirected))
+
+    module = ModuleType('helper')
+    module.__dict__.update(vars(classic.helper))
+    module.download_extract = downloader(classic)
+    module.Dataset = dataset_class(classic, limit)
+    module.images_square_grid = grid_of_anything(classic.helper.images_square_grid)
+    return module
+
+
+def _redirected_glob(function, redirected):
+    def redirected_glob(pathname, **options):
+        if 'root_dir' in options:
+            return function(pathname, **options)
+        return function(redirected(pathname), **options)
+
+    return redirected_glob
+
+
+def downloader(classic):
+    """Return the `download_extract` of 2017, after which the notebook's folder is ours."""
+
+    def download_extract(database_name, data_path):
+        """Make a data set present; the caller's variables that name `data_path` name ours then."""
+        if database_name not in FOLDERS:
+            raise ValueError(f'unknown data set {database_name!r}; choose one of {sorted(FOLDERS)}')
+        classic.folder(database_name)
+        names = sys._getframe(1).f_globals  # the notebook's cell
+        for name, value in list(names.items()):
+            if NAMES_A_FOLDER.search(name) and isinstance(value, str) and value == data_path:
+                slash = '/' if data_path.endswith('/') else ''
+                names[name] = f'{classic.root}{slash}'
+
+    return download_extract
+
+
+def dataset_class(classic, limit):
+    """Return the `Dataset` of 2017 with our cache, whose batches obey `limit`."""
+
+    class Dataset(classic.helper.Dataset):
+        """A list of pictures that serves batches."""
+
+        def __init__(self, dataset_name, data_files):
+            super().__init__(dataset_name, classic.decoded(dataset_name, data_files))
+            self.data_files = data_files
+
+        def get_batches(self, batch_size):
+            """Yield float32 [batch_size, 28, 28, channels] in [-0.5, 0.5]."""
+            return limit.batches(self, super().get_batches(batch_size))
+
+    return Dataset
+
+
+def grid_of_anything(images_square_grid):
+    """Return `images_square_grid` that draws diverged pictures too, as that of 2017 did."""
+
+    def of_anything(images, mode):
+        if not np.isfinite(images).all():
+            warnings.warn('the pictures hold NaN or infinite values', stacklevel=2)
+            images = np.nan_to_num(images)
+        return images_square_grid(images, mode)
+
+    return of_anything

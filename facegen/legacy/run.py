@@ -1,0 +1,205 @@
+"""Run an old notebook from top to bottom in a kernel of its own."""
+
+import contextlib
+import re
+import time
+from itertools import count
+from pathlib import Path
+
+from facegen.legacy import ROOT, original
+from facegen.legacy.data import FOLDERS, ClassicData
+
+TORCH = re.compile(r'^\s*(import|from)\s+torch\b', re.MULTILINE)
+TENSORFLOW = re.compile(r'^\s*(import|from)\s+tensorflow\b', re.MULTILINE)
+TRAINS = re.compile(r'^(?!\s*(def|#)).*(?<![\w.])\w*train\w*\(', re.MULTILINE)
+SET_UP = """
+import sys
+sys.dont_write_bytecode = True
+if {root!r} not in sys.path:
+    sys.path.insert(0, {root!r})
+from facegen import legacy
+legacy.enable({data_dir!r}, {data!r}, {max_steps!r})
+sys.path.insert(0, {folder!r})
+"""
+
+
+class CellFailedError(Exception):
+    """A cell of the notebook failed; the text says which one and why."""
+
+
+def read(path):
+    """Return the notebook, format 4, without outputs.
+
+    Raises ValueError for what is no notebook of TensorFlow 1 with a training cell.
+    """
+    import nbformat
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no notebook {path}')
+    try:
+        book = nbformat.read(path, as_version=4)
+    except Exception as error:
+        raise ValueError(f'{path} is not a notebook: it is no valid JSON of one') from error
+    cells = [cell for cell in book.cells if cell.cell_type == 'code']
+    source = '\n'.join(cell.source for cell in cells)
+    if TORCH.search(source):
+        raise ValueError(f'{path} is a PyTorch notebook; expected one of TensorFlow 1')
+    if not TENSORFLOW.search(source):
+        raise ValueError(f'{path} does not import tensorflow; expected a notebook of TensorFlow 1')
+    if not TRAINS.search(source):
+        raise ValueError(f'{path} has no training cell; expected one that calls train(...)')
+    for cell in cells:
+        cell.outputs, cell.execution_count = [], None
+    return book
+
+
+def execute(path, out, *, data_dir, data='auto', max_steps=None):
+    """Run every code cell of the notebook `path` and save it as `out`, a line for each cell.
+
+    The kernel works in a new folder `OUT_files` beside `out`, so that what the notebook writes lies
+    there; it is removed if there is nothing.
+
+    Args:
+        path: The notebook, which is not changed.
+        out: Where it is saved with its outputs, after every cell.
+        data_dir: Folder of the data sets.
+        data: 'auto', 'sample' or 'full'.
+        max_steps: Ends each training loop after so many steps; None ends none.
+
+    Raises:
+        ValueError, OSError: Bad input, before anything ran.
+        CellFailedError: A cell failed; `out` has it, and everything before it.
+
+    """
+    path, out = Path(path), Path(out)
+    book = read(path)
+    if out.exists() and out.samefile(path):
+        raise ValueError(f'--out {out} is the notebook itself; choose another name')
+    if not out.parent.is_dir():
+        raise ValueError(f'--out {out}: there is no folder {out.parent}')
+    prepare(book, data_dir, data)
+    folder = new_folder(out)
+    set_up = SET_UP.format(
+        root=str(ROOT),
+        folder=str(path.parent.absolute()),
+        data_dir=str(Path(data_dir).expanduser().absolute()),
+        data=data,
+        max_steps=max_steps,
+    )
+    try:
+        with kernel(book, set_up, folder) as run_cell:
+            run_cells(book, run_cell, out)
+    finally:
+        save(book, out)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    if folder.exists():
+        print(f'what the notebook has written: {folder}')
+
+
+def prepare(book, data_dir, data):
+    """Fetch the data sets that the notebook names, so that a missing one is told at once."""
+    source = '\n'.join(cell.source for cell in book.cells)
+    classic = ClassicData(original('helper'))
+    classic.use(data_dir, data)
+    for name in FOLDERS:
+        if re.search(rf'["\']{name}["\']', source):
+            classic.folder(name)
+
+
+def new_folder(out):
+    """Return a new folder beside `out` for what the notebook writes; a number is added if need be."""
+    for number in count(1):
+        folder = out.with_name(f'{out.stem}_files' + (f'-{number}' if number > 1 else ''))
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder.absolute()
+    return None
+
+
+@contextlib.contextmanager
+def kernel(book, set_up, folder):
+    """Start a kernel of this Python in `folder`, run `set_up`, and give a function that runs a cell."""
+    import nbformat
+    from ipykernel.kernelspec import make_ipkernel_cmd
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    class ThisPython(KernelSpecManager):
+        """Whatever kernel the notebook names, and whatever is installed under that name."""
+
+        def get_kernel_spec(self, kernel_name):
+            return KernelSpec(argv=make_ipkernel_cmd(), display_name='Python', language='python')
+
+    manager = AsyncKernelManager(kernel_spec_manager=ThisPython(), kernel_name='python3')
+    first = nbformat.v4.new_code_cell(set_up)
+    cells = [first, *book.cells]
+    client = NotebookClient(
+        nbformat.NotebookNode({**book, 'cells': cells}),
+        manager,
+        record_timing=False,
+        allow_error_names=['TrainingEnded'],
+    )
+
+    def run_cell(cell):
+        client.execute_cell(cell, cells.index(cell))
+
+    with client.setup_kernel(cwd=str(folder), cleanup_kc=True):
+        try:
+            client.execute_cell(first, 0, store_history=False)
+        except CellExecutionError as error:
+            reason = f'{error.ename}: {error.evalue}'
+            raise CellFailedError(f'nothing ran, the kernel is not ready: {reason}') from error
+        yield run_cell
+
+
+def run_cells(book, run_cell, out):
+    """Run the code cells in order, say how long each took, and save after each.
+
+    Raises CellFailedError for the first that fails.
+    """
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    total, executed = len(book.cells), 0
+    for number, cell in enumerate(book.cells, 1):
+        if cell.cell_type != 'code' or not cell.source.strip():
+            continue
+        executed += 1
+        print(f'cell {number:2d} of {total}  {title(cell.source):50}', end=' ', flush=True)
+        began = time.monotonic()
+        try:
+            run_cell(cell)
+        except CellExecutionError as error:
+            reason = error.evalue.strip().partition('\n')[0]
+            failed = f'cell {number} (In [{executed}]) failed: {error.ename}: {reason}'
+        except DeadKernelError:
+            failed = f'cell {number} (In [{executed}]) failed: its kernel died; out of memory?'
+        else:
+            failed = None
+        print(f'{time.monotonic() - began:7.1f} s', flush=True)
+        save(book, out)
+        if failed:
+            raise CellFailedError(f'{failed}; {out} has all up to there')
+
+
+def title(source):
+    """Return the line of a cell that says most about it, at most 50 characters."""
+    lines = [line.strip() for line in source.splitlines()]
+    says = [line for line in lines if line.startswith(('def ', 'class ', 'train(', 'tests.'))]
+    says += [line for line in lines if line and not line.startswith(('#', '"""', "'''", '%'))]
+    return (says or lines)[0][:50]
+
+
+def save(book, out):
+    """Write the notebook, complete or not at all."""
+    import nbformat
+
+    partial = out.with_name(f'.{out.name}.partial')
+    try:
+        nbformat.write(book, partial)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
