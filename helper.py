@@ -660,6 +660,11 @@ class Dataset:
             more = ', …' if len(self.skipped) > 5 else ''
             print(f'skipped {len(self.skipped):,} unreadable of {pictures.count:,}: {named}{more}')
 
+    @property
+    def identity(self):
+        """What the pictures and their order depend on, as a dictionary."""
+        return {'sha256': self.sha256, 'seed': self.seed, 'shuffle': self.shuffle}
+
     def get_batches(self, batch_size, *, epoch=None, start=0):
         """Return a generator of float32 [batch_size, height, width, channels] in [-0.5, 0.5].
 

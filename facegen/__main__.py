@@ -137,6 +137,13 @@ def parser():
         help='folder to make; a number is added unless it is new or empty '
         '(default: runs/NAME_OF_DATASET)',
     )
+    verb.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on with a run that was stopped or killed, as if it had not been: with that in '
+        '--run-dir, else with the newest of the same settings (default: start a new run, which is '
+        'also what happens where there is none)',
+    )
 
     verb = verbs.add_parser('generate', help='draw pictures with a trained generator', **formats)
     verb.set_defaults(run=generate)
@@ -276,6 +283,7 @@ def train(arguments):
         run_dir=options.get(
             'run_dir', Path(knobs['runs_dir'], Path(arguments.dataset).resolve().name)
         ),
+        resume=arguments.resume and options.get('run_dir', True),
         max_steps=options.get('max_steps'),
         minutes=options.get('minutes'),
         evaluation=QuickEvaluation(name, dataset.pixels),
@@ -402,7 +410,7 @@ def pictures_in(file):
 
 
 def main(arguments=None):
-    """Run the command line; return the exit status, 2 after bad input."""
+    """Run the command line; return the exit status, 2 after bad input, 1 after a divergence."""
     arguments = parser().parse_args(arguments)
     try:
         arguments.run(arguments)
@@ -410,8 +418,11 @@ def main(arguments=None):
         print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f'{PROGRAM} {arguments.verb}: interrupted; a run keeps its weights', file=sys.stderr)
+        print(f'{PROGRAM} {arguments.verb}: interrupted; --resume goes on', file=sys.stderr)
         return 130
+    except FloatingPointError as error:
+        print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
+        return 1
     return 0
 
 

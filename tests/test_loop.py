@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from facegen.loop import augment, check_arguments, rate_factor, total_steps, training_batches
+from facegen.loop import Batches, augment, check_arguments, rate_factor, total_steps
 from facegen.recipes import CLASSIC, DIGITS, FACES, Recipe
 
 GOOD = {
@@ -78,9 +78,7 @@ def classic(batch_size):
 
 
 def test_a_classic_get_batches_is_called_for_every_epoch():
-    seen = [
-        (epoch, step, images[0, 0]) for epoch, step, _, images in training_batches(classic, 2, 2)
-    ]
+    seen = [(epoch, step, images[0, 0]) for epoch, step, _, images in Batches(classic, 2, 2)]
     values = [(1, 1, 0), (1, 2, 1 / 8), (1, 3, 2 / 8), (2, 4, 0), (2, 5, 1 / 8), (2, 6, 2 / 8)]
     assert seen == values
 
@@ -89,38 +87,38 @@ def test_get_batches_is_told_the_epoch():
     def get_batches(batch_size, *, epoch=None):
         yield epoch
 
-    seen = [(epoch, images) for epoch, _, _, images in training_batches(get_batches, 1, 3)]
+    seen = [(epoch, images) for epoch, _, _, images in Batches(get_batches, 1, 3)]
     assert seen == [(1, 0), (2, 1), (3, 2)]
 
 
 def test_max_steps_ends_within_an_epoch():
-    assert [step for _, step, *_ in training_batches(classic, 2, 2, max_steps=4)] == [1, 2, 3, 4]
+    assert [step for _, step, *_ in Batches(classic, 2, 2, max_steps=4)] == [1, 2, 3, 4]
 
 
 def test_minutes_end_by_the_clock():
     ticks = itertools.count(step=30)  # seconds from one look at the clock to the next
-    steps = training_batches(classic, 2, 99, minutes=2, clock=lambda: next(ticks))
+    steps = Batches(classic, 2, 99, minutes=2, clock=lambda: next(ticks))
     assert [step for _, step, *_ in steps] == [1, 2, 3, 4]
 
 
 def test_there_is_always_a_first_step():
     ticks = itertools.count(step=3600)
-    steps = training_batches(classic, 2, None, minutes=1e-9, clock=lambda: next(ticks))
+    steps = Batches(classic, 2, None, minutes=1e-9, clock=lambda: next(ticks))
     assert [step for _, step, *_ in steps] == [1]
 
 
 def test_without_epochs_something_else_ends_the_training():
-    steps = training_batches(classic, 2, None, max_steps=10)
+    steps = Batches(classic, 2, None, max_steps=10)
     assert [(epoch, step) for epoch, step, *_ in steps][-1] == (4, 10)
 
 
 def test_the_share_of_the_training_that_is_over():
-    steps = training_batches(classic, 2, 2, steps=6)
+    steps = Batches(classic, 2, 2, steps=6)
     assert [done for _, _, done, _ in steps] == [i / 6 for i in range(6)]
     ticks = itertools.count(step=30)
-    steps = training_batches(classic, 2, 99, minutes=2, clock=lambda: next(ticks))
+    steps = Batches(classic, 2, 99, minutes=2, clock=lambda: next(ticks))
     assert [done for _, _, done, _ in steps] == [0, 0.25, 0.5, 0.75]
-    assert [done for _, _, done, _ in training_batches(classic, 2, 1)] == [0, 0, 0]
+    assert [done for _, _, done, _ in Batches(classic, 2, 1)] == [0, 0, 0]
 
 
 def test_rate_factor():
@@ -138,14 +136,14 @@ def test_total_steps():
 
 @pytest.mark.parametrize('value', [255, -1, float('nan')])
 def test_batches_out_of_range(value):
-    batches = training_batches(lambda batch_size: iter([np.full([2, 4, 4, 1], value)]), 2, 1)
+    batches = Batches(lambda batch_size: iter([np.full([2, 4, 4, 1], value)]), 2, 1)
     with pytest.raises(ValueError, match=r'expected \[-0.5, 0.5\]: divide pictures of 0 to 255'):
-        next(batches)
+        next(iter(batches))
 
 
 def test_no_batches():
     with pytest.raises(ValueError, match='gave no batch in epoch 1'):
-        list(training_batches(lambda batch_size: iter(()), 64, 1))
+        list(Batches(lambda batch_size: iter(()), 64, 1))
 
 
 def test_augment_flips_half_of_the_faces():

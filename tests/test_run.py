@@ -10,11 +10,14 @@ from facegen.run import RunFolder
 
 def test_round_trip(tmp_path):
     run = RunFolder.create(tmp_path / 'runs' / 'a', {'recipe': CLASSIC, 'run_dir': tmp_path})
-    run.log(step=1, d_loss=0.5)
-    run.log(step=2, d_loss=0.25)
+    run.log(step=1, d_loss=0.5, g_loss=1.0)
+    run.log(step=2, d_loss=0.25, g_loss=1.0)
     assert run.config()['recipe']['smoothing'] == 0.1
     assert run.config()['run_dir'] == str(tmp_path)
-    assert run.history() == [{'step': 1, 'd_loss': 0.5}, {'step': 2, 'd_loss': 0.25}]
+    assert run.history() == [
+        {'step': 1, 'd_loss': 0.5, 'g_loss': 1.0},
+        {'step': 2, 'd_loss': 0.25, 'g_loss': 1.0},
+    ]
 
 
 def test_a_second_run_gets_a_folder_of_its_own(tmp_path):
@@ -53,7 +56,7 @@ def test_checkpoint(tmp_path):
         run.checkpoint()
     for step in (7, 1_000_000):
         (tmp_path / 'a' / 'checkpoints' / f'step_{step:06d}.index').touch()
-    assert run.checkpoint() == run.next_checkpoint(1_000_000)
+    assert run.checkpoint() == str(tmp_path / 'a' / 'checkpoints' / 'step_1000000')
 
 
 def test_no_run_folder(tmp_path):
