@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+import trainer
+from helpers import make_public_folder, unwritable
 from PIL import Image
 
-import trainer
 from facegen.run import RunFolder
-from helpers import make_public_folder, unwritable
 
 STEPS = 30
 DEADLINE = 300  # seconds for what takes one; the machine may be busy
@@ -328,7 +328,7 @@ def test_other_settings_are_refused_with_the_differences(definitions, pictures, 
 def test_other_pictures_are_refused(definitions, pictures, copy, tmp_path):
     shutil.copytree(pictures, tmp_path / 'pictures')
     Image.new('RGB', (8, 8)).save(tmp_path / 'pictures' / '41.png')
-    with pytest.raises(ValueError, match='data is .*sha256'):
+    with pytest.raises(ValueError, match=r'data is .*sha256'):
         resume(definitions, tmp_path / 'pictures', copy)
 
 
@@ -353,9 +353,9 @@ def test_which_run_is_continued(definitions, pictures, tmp_path, monkeypatch):
     for seed, name in (2, 'a-2'), (1, 'a-3'):
         assert resume(definitions, pictures, run, seed=seed, epochs=1).name == name
     assert resume(definitions, pictures, run, seed=1, epochs=1, resume=run).name == 'a'
-    with pytest.raises(ValueError, match='a-2 cannot be .* seed is 1, was 2'):
+    with pytest.raises(ValueError, match=r'a-2 cannot be .* seed is 1, was 2'):
         resume(definitions, pictures, run, seed=1, epochs=1, resume='runs/a-2')
-    with pytest.raises(ValueError, match='a-3 cannot be .* seed is 3, was 1'):
+    with pytest.raises(ValueError, match=r'a-3 cannot be .* seed is 3, was 1'):
         resume(definitions, pictures, run, seed=3, epochs=1)
     with pytest.raises(FileNotFoundError, match='is no run folder'):
         resume(definitions, pictures, run, resume='runs')
@@ -438,7 +438,7 @@ def test_a_read_only_folder(definitions, pictures, copy, public_folder):
     (run / '.lock').unlink()
     with unwritable(run, public_folder):
         for path in run, public_folder / 'new':
-            with pytest.raises(OSError, match='cannot be written .*make it writable'):
+            with pytest.raises(OSError, match=r'cannot be written .*make it writable'):
                 RunFolder.open(path, RunFolder(run).config(), resume=path)
     assert contents_of_files(run).keys() <= before.keys()
 
