@@ -4,11 +4,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import facegen  # noqa: E402, F401
+
+QUIET = {'deadline': None, 'database': None, 'suppress_health_check': [HealthCheck.too_slow]}
+settings.register_profile('short', max_examples=40, derandomize=True, **QUIET)
+settings.register_profile('long', max_examples=5000, **QUIET)  # --hypothesis-profile=long
+settings.load_profile('short')
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import pytest
 
 from facegen.loop import Batches, augment, check_arguments, rate_factor, total_steps
 from facegen.recipes import CLASSIC, DIGITS, FACES, Recipe
+from facegen.run import Position
+from facegen.stopping import Stop
 
 GOOD = {
     'epoch_count': 1,
@@ -105,6 +107,56 @@ def test_there_is_always_a_first_step():
     ticks = itertools.count(step=3600)
     steps = Batches(classic, 2, None, minutes=1e-9, clock=lambda: next(ticks))
     assert [step for _, step, *_ in steps] == [1]
+
+
+def test_batches_behind_a_position():
+    """A classic function is replayed, one that takes the epoch is told it, and the first batch too."""
+
+    def by_epoch(batch_size, *, epoch):
+        yield from ([epoch, number] for number in range(3))
+
+    def from_start(batch_size, *, epoch, start):
+        yield from ([epoch, number] for number in range(start, 3))
+
+    calls = []
+
+    def stateful(batch_size):
+        for number in range(3):
+            calls.append(number)
+            yield np.full([1], len(calls) / 99)
+
+    start = Position(step=5, epoch=1, batch=2)
+    for get_batches in by_epoch, from_start:
+        seen = list(Batches(get_batches, 2, 3, start=start))
+        assert [(epoch, step) for epoch, step, *_ in seen] == [(2, 6), (3, 7), (3, 8), (3, 9)]
+        assert [images for *_, images in seen] == [[1, 2], [2, 0], [2, 1], [2, 2]]
+    seen = [round(images[0] * 99) for *_, images in Batches(stateful, 2, 3, start=start)]
+    assert seen == [6, 7, 8, 9]
+    assert not list(Batches(by_epoch, 2, 3, start=Position(step=9, epoch=2, batch=3)))
+
+
+def test_going_back():
+    """It also ends an epoch early, and does not give the time back."""
+    ticks = itertools.count(step=30)
+    batches = Batches(classic, 2, 2, minutes=9, clock=lambda: next(ticks))
+    seen = []
+    for epoch, step, *_ in batches:
+        seen.append((epoch, step))
+        if len(seen) in (2, 5):
+            batches.go_to(Position(step=1, batch=1, divergences=1))
+    assert seen == [(1, 1), (1, 2), (1, 2), (1, 3), (2, 4), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6)]
+    assert batches.position == Position(6, 1, 3, 30 * 9, 1)
+
+
+def test_a_stop_ends_behind_the_current_step():
+    stop = Stop()
+    batches = Batches(classic, 2, 2)
+    for _, step, *_ in batches.until(stop):
+        assert not batches.is_ending()
+        stop.requested = step == 2
+    assert batches.position.step == 2
+    assert batches.is_ending()
+    assert not list(batches.until(stop))
 
 
 def test_without_epochs_something_else_ends_the_training():
