@@ -394,9 +394,14 @@ class RunFolder:
             print(
                 f'{self.path / "log.jsonl"} is damaged: it lacks steps {logged + 1:,} to {step:,}'
             )
-        for at, file in (*self.index_files('best'), *self.samples()):
-            if at > step or (file.suffix == '.png' and at % show_every):
+        for at, file in self.samples():
+            if at > step or at % show_every:
                 file.unlink()
+        best = [f'step_{at:06d}' for at, _ in self.index_files('best') if at <= step]
+        delete_checkpoints(self.path / 'best', best)
+        self.keep_newest_checkpoints(up_to=step)
+        for folder in 'checkpoints', 'best':  # of a killed process
+            shutil.rmtree(self.path / folder / WRITING, ignore_errors=True)
 
     # Samples ------------------------------------------------------------------------------------
 
@@ -451,7 +456,7 @@ class RunFolder:
         writing = folder / WRITING
         name = f'step_{position.step:06d}'
         try:
-            shutil.rmtree(writing, ignore_errors=True)  # of a killed process
+            shutil.rmtree(writing, ignore_errors=True)
             writing.mkdir()
             yield str(writing / name)
             (writing / f'{name}.json').write_text(to_json(position) + '\n', encoding='utf-8')
@@ -460,9 +465,18 @@ class RunFolder:
             raise cannot_write(folder, error) from error
         finally:
             shutil.rmtree(writing, ignore_errors=True)
-        kept = [f'step_{step:06d}' for step, _ in self.index_files('checkpoints')[-KEPT:]]
-        with complete(folder / 'checkpoint') as file:  # where tf.train.latest_checkpoint looks
-            file.write(f'model_checkpoint_path: "{kept[-1]}"\n'.encode())
+        self.keep_newest_checkpoints()
+
+    def keep_newest_checkpoints(self, up_to=math.inf):
+        """Delete the checkpoints but the last ones of the steps `up_to`."""
+        folder = self.path / 'checkpoints'
+        steps = [step for step, _ in self.index_files('checkpoints') if step <= up_to]
+        kept = [f'step_{step:06d}' for step in steps[-KEPT:]]
+        state = folder / 'checkpoint'  # where tf.train.latest_checkpoint looks
+        text = ''.join(f'model_checkpoint_path: "{name}"\n' for name in kept[-1:]).encode()
+        if not state.exists() or state.read_bytes() != text:
+            with complete(state) as file:
+                file.write(text)
         delete_checkpoints(folder, kept)
 
     def position(self, step):

@@ -60,3 +60,21 @@ def sample_digits(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp('data')
     return helper.Dataset('mnist', data_path=folder, data='sample').pixels
+
+
+@pytest.fixture(scope='session')
+def tiny_pictures(tmp_path_factory):
+    """A folder of 42 small colour pictures, decoded already."""
+    import numpy as np
+    from PIL import Image
+
+    import helper
+
+    folder = tmp_path_factory.mktemp('data') / 'pictures'
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(42):
+        pixels = rng.integers(0, 256, [2, 2, 3], np.uint8).repeat(4, 0).repeat(4, 1)
+        Image.fromarray(pixels).save(folder / f'{i:02}.png')
+    helper.Dataset('folder', folder, width=8, height=8)
+    return folder

@@ -183,6 +183,7 @@ LINES = st.lists(
 def test_logs(log, scores):
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(folder)
+        run.make_folders()
         (run.path / 'log.jsonl').write_bytes(log)
         (run.path / 'scores.jsonl').write_bytes(scores)
         for read in run.history, run.scores:

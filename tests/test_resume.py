@@ -23,21 +23,6 @@ DEADLINE = 300  # seconds for what takes one; the machine may be busy
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    """A folder of 42 small colour pictures, decoded already."""
-    import helper
-
-    folder = tmp_path_factory.mktemp('data') / 'pictures'
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(42):
-        pixels = rng.integers(0, 256, [2, 2, 3], np.uint8).repeat(4, 0).repeat(4, 1)
-        Image.fromarray(pixels).save(folder / f'{i:02}.png')
-    helper.Dataset('folder', folder, width=8, height=8)
-    return folder
-
-
-@pytest.fixture(scope='module')
 def definitions():
     from facegen import notebook
 
@@ -45,9 +30,9 @@ def definitions():
 
 
 @pytest.fixture(scope='module')
-def uninterrupted(definitions, pictures, tmp_path_factory):
+def uninterrupted(definitions, tiny_pictures, tmp_path_factory):
     """The run that all others have to equal."""
-    return trainer.train(definitions, pictures, run_dir=tmp_path_factory.mktemp('a') / 'run')
+    return trainer.train(definitions, tiny_pictures, run_dir=tmp_path_factory.mktemp('a') / 'run')
 
 
 @pytest.fixture
@@ -59,8 +44,8 @@ def copy(uninterrupted, tmp_path):
 class Trainer:
     """A process that imports TensorFlow once and trains in children."""
 
-    def __init__(self, pictures, folder):
-        self.request = {'pictures': str(pictures), 'output': str(folder / 'output')}
+    def __init__(self, tiny_pictures, folder):
+        self.request = {'pictures': str(tiny_pictures), 'output': str(folder / 'output')}
         self.process = subprocess.Popen(
             [sys.executable, trainer.__file__],
             stdin=subprocess.PIPE,
@@ -84,8 +69,8 @@ class Trainer:
 
 
 @pytest.fixture(scope='module')
-def process(pictures, tmp_path_factory):
-    made = Trainer(pictures, tmp_path_factory.mktemp('process'))
+def process(tiny_pictures, tmp_path_factory):
+    made = Trainer(tiny_pictures, tmp_path_factory.mktemp('process'))
     yield made
     made.close()
 
@@ -189,11 +174,13 @@ def test_a_second_signal_stops_at_once(process, tmp_path):
     assert RunFolder(tmp_path / 'run').saved_step() == 0
 
 
-def resume(definitions, pictures, folder, **options):
-    return trainer.train(definitions, pictures, run_dir=folder, **options)
+def resume(definitions, tiny_pictures, folder, **options):
+    return trainer.train(definitions, tiny_pictures, run_dir=folder, **options)
 
 
-def test_a_stopped_run_ends_like_one_that_was_not(definitions, pictures, uninterrupted, tmp_path):
+def test_a_stopped_run_ends_like_one_that_was_not(
+    definitions, tiny_pictures, uninterrupted, tmp_path
+):
     """Stopped between two grids; neither the extra grid nor a score of it stays."""
     from facegen import loop
 
@@ -208,7 +195,7 @@ def test_a_stopped_run_ends_like_one_that_was_not(definitions, pictures, uninter
     definitions.report = report_and_stop
     try:
         for step in (6, 15, 16, 30):
-            assert resume(definitions, pictures, folder) == folder
+            assert resume(definitions, tiny_pictures, folder) == folder
             assert RunFolder(folder).saved_step() == step
             assert RunFolder(folder).samples()[-1][0] == step
     finally:
@@ -217,9 +204,9 @@ def test_a_stopped_run_ends_like_one_that_was_not(definitions, pictures, uninter
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_finished_run_is_left_alone(definitions, pictures, copy, uninterrupted, capsys):
+def test_a_finished_run_is_left_alone(definitions, tiny_pictures, copy, uninterrupted, capsys):
     before = {file: file.stat().st_mtime_ns for file in (copy / 'checkpoints').iterdir()}
-    assert resume(definitions, pictures, copy) == copy
+    assert resume(definitions, tiny_pictures, copy) == copy
     assert {file: file.stat().st_mtime_ns for file in (copy / 'checkpoints').iterdir()} == before
     assert 'continued from step 30' in capsys.readouterr().out
     assert_same(copy, uninterrupted)
@@ -285,19 +272,21 @@ def lose_grid_and_scores(copy):
         lose_grid_and_scores,
     ],
 )  # fmt: skip
-def test_what_is_damaged_is_made_again(definitions, pictures, copy, uninterrupted, capsys, damage):
+def test_what_is_damaged_is_made_again(
+    definitions, tiny_pictures, copy, uninterrupted, capsys, damage
+):
     message = damage(copy)
-    resume(definitions, pictures, copy)
+    resume(definitions, tiny_pictures, copy)
     assert message in capsys.readouterr().out
     assert_same(copy, uninterrupted)
 
 
-def test_all_weights_damaged(definitions, pictures, copy):
+def test_all_weights_damaged(definitions, tiny_pictures, copy):
     for file in (copy / 'checkpoints').glob('*.data-*'):
         file.write_bytes(b'')
     before = contents_of_files(copy)
     with pytest.raises(ValueError, match='none of its weights can be read'):
-        resume(definitions, pictures, copy)
+        resume(definitions, tiny_pictures, copy)
     assert contents_of_files(copy) == before
 
 
@@ -305,38 +294,38 @@ def contents_of_files(folder):
     return {file: file.read_bytes() for file in folder.rglob('*') if file.is_file()}
 
 
-def test_weights_of_other_networks(definitions, pictures, copy):
+def test_weights_of_other_networks(definitions, tiny_pictures, copy):
     config = json.loads((copy / 'config.json').read_text())
     config['recipe']['g_filters'] = [12, 4]
     (copy / 'config.json').write_text(json.dumps(config))
     before = contents_of_files(copy)
     with pytest.raises(ValueError, match='those of other networks than the notebook'):
-        resume(definitions, pictures, copy, recipe=trainer.tiny_recipe(g_filters=(12, 4)))
+        resume(definitions, tiny_pictures, copy, recipe=trainer.tiny_recipe(g_filters=(12, 4)))
     assert contents_of_files(copy) == before
 
 
-def test_other_settings_are_refused_with_the_differences(definitions, pictures, copy):
+def test_other_settings_are_refused_with_the_differences(definitions, tiny_pictures, copy):
     before = contents_of_files(copy)
     with pytest.raises(ValueError, match='cannot be continued with other settings') as error:
-        resume(definitions, pictures, copy, seed=4, recipe=trainer.tiny_recipe(dropout=0.25))
+        resume(definitions, tiny_pictures, copy, seed=4, recipe=trainer.tiny_recipe(dropout=0.25))
     assert 'recipe.dropout is 0.25, was 0.5; seed is 4, was 3;' in str(error.value)
     with pytest.raises(ValueError, match='epoch_count is 7, was 6'):  # the learning rate decays
-        resume(definitions, pictures, copy, epochs=7)
+        resume(definitions, tiny_pictures, copy, epochs=7)
     assert contents_of_files(copy) == before
 
 
-def test_other_pictures_are_refused(definitions, pictures, copy, tmp_path):
-    shutil.copytree(pictures, tmp_path / 'pictures')
+def test_other_pictures_are_refused(definitions, tiny_pictures, copy, tmp_path):
+    shutil.copytree(tiny_pictures, tmp_path / 'pictures')
     Image.new('RGB', (8, 8)).save(tmp_path / 'pictures' / '41.png')
     with pytest.raises(ValueError, match=r'data is .*sha256'):
         resume(definitions, tmp_path / 'pictures', copy)
 
 
-def test_a_training_may_be_made_longer(definitions, pictures, tmp_path, capsys):
+def test_a_training_may_be_made_longer(definitions, tiny_pictures, tmp_path, capsys):
     recipe = trainer.tiny_recipe(rate_decay=False)
     for folder, plans in ('long', [6]), ('longer', [2, 6]):
         for epochs in plans:
-            resume(definitions, pictures, tmp_path / folder, recipe=recipe, epochs=epochs)
+            resume(definitions, tiny_pictures, tmp_path / folder, recipe=recipe, epochs=epochs)
     long, longer = (RunFolder(tmp_path / name) for name in ('long', 'longer'))
     assert long.history() == longer.history()
     assert tensors(long, 'last')[STEPS] == tensors(longer, 'last')[STEPS]
@@ -344,30 +333,30 @@ def test_a_training_may_be_made_longer(definitions, pictures, tmp_path, capsys):
     assert 'epoch_count is 6, was 2' in capsys.readouterr().out
 
 
-def test_which_run_is_continued(definitions, pictures, tmp_path, monkeypatch):
+def test_which_run_is_continued(definitions, tiny_pictures, tmp_path, monkeypatch):
     """The newest with these settings, or the one that is named; a new one where there is none."""
     monkeypatch.chdir(tmp_path)
     run = Path('runs', 'a')
     for seed in 1, 2, 1:
-        trainer.train(definitions, pictures, run_dir=run, seed=seed, resume=False, epochs=1)
+        trainer.train(definitions, tiny_pictures, run_dir=run, seed=seed, resume=False, epochs=1)
     for seed, name in (2, 'a-2'), (1, 'a-3'):
-        assert resume(definitions, pictures, run, seed=seed, epochs=1).name == name
-    assert resume(definitions, pictures, run, seed=1, epochs=1, resume=run).name == 'a'
+        assert resume(definitions, tiny_pictures, run, seed=seed, epochs=1).name == name
+    assert resume(definitions, tiny_pictures, run, seed=1, epochs=1, resume=run).name == 'a'
     with pytest.raises(ValueError, match=r'a-2 cannot be .* seed is 1, was 2'):
-        resume(definitions, pictures, run, seed=1, epochs=1, resume='runs/a-2')
+        resume(definitions, tiny_pictures, run, seed=1, epochs=1, resume='runs/a-2')
     with pytest.raises(ValueError, match=r'a-3 cannot be .* seed is 3, was 1'):
-        resume(definitions, pictures, run, seed=3, epochs=1)
+        resume(definitions, tiny_pictures, run, seed=3, epochs=1)
     with pytest.raises(FileNotFoundError, match='is no run folder'):
-        resume(definitions, pictures, run, resume='runs')
-    assert resume(definitions, pictures, 'b', seed=3, epochs=1, resume='c').name == 'c'
+        resume(definitions, tiny_pictures, run, resume='runs')
+    assert resume(definitions, tiny_pictures, 'b', seed=3, epochs=1, resume='c').name == 'c'
 
 
-def test_two_processes_never_train_in_one_folder(definitions, pictures, copy):
+def test_two_processes_never_train_in_one_folder(definitions, tiny_pictures, copy):
     with RunFolder(copy) as other:
         assert other.acquire()
         with pytest.raises(BlockingIOError, match='is in use: another process trains there'):
-            resume(definitions, pictures, copy)
-    resume(definitions, pictures, copy)
+            resume(definitions, tiny_pictures, copy)
+    resume(definitions, tiny_pictures, copy)
 
 
 def test_a_classic_get_batches_is_replayed(definitions, digit_batches, tmp_path):
@@ -387,7 +376,7 @@ def test_a_classic_get_batches_is_replayed(definitions, digit_batches, tmp_path)
 # Nothing can be written ---------------------------------------------------------------------------
 
 
-def test_a_full_disk_while_logging(definitions, pictures, uninterrupted, tmp_path):
+def test_a_full_disk_while_logging(definitions, tiny_pictures, uninterrupted, tmp_path):
     if not Path('/dev/full').exists():
         pytest.skip('this system has no /dev/full')
     folder = tmp_path / 'run'
@@ -398,10 +387,10 @@ def test_a_full_disk_while_logging(definitions, pictures, uninterrupted, tmp_pat
         return trainer.brightness(images)
 
     with pytest.raises(OSError, match=r'log.jsonl cannot be written \(No space left on device\)'):
-        resume(definitions, pictures, folder, evaluation=evaluation)
+        resume(definitions, tiny_pictures, folder, evaluation=evaluation)
     assert RunFolder(folder).saved_step() == 0
     (folder / 'log.jsonl').unlink()
-    resume(definitions, pictures, folder)
+    resume(definitions, tiny_pictures, folder)
     assert_same(folder, uninterrupted)
 
 
@@ -430,9 +419,9 @@ def public_folder():
     yield from make_public_folder()
 
 
-def test_a_read_only_folder(definitions, pictures, copy, public_folder):
+def test_a_read_only_folder(definitions, tiny_pictures, copy, public_folder):
     run = shutil.copytree(copy, public_folder / 'run')
-    dataset = shutil.copytree(pictures, public_folder / 'pictures')
+    dataset = shutil.copytree(tiny_pictures, public_folder / 'pictures')
     resume(definitions, dataset, public_folder / 'other', epochs=1)
     before = contents_of_files(run)
     (run / '.lock').unlink()
@@ -465,11 +454,11 @@ def diverging(dataset, at, times):
 
 
 @pytest.fixture
-def train_with_nan(definitions, pictures, tmp_path):
+def train_with_nan(definitions, tiny_pictures, tmp_path):
     def train(at, times, **options):
         import helper
 
-        dataset = helper.Dataset('folder', pictures, width=8, height=8, seed=3)
+        dataset = helper.Dataset('folder', tiny_pictures, width=8, height=8, seed=3)
         recipe = trainer.tiny_recipe()
         options = trainer.OPTIONS | {'evaluation': trainer.brightness} | options
         return definitions.train(
@@ -557,20 +546,20 @@ def test_weights_are_looked_at_every_50_steps_and_never_saved_when_bad(tmp_path,
 # Seeds and memory ---------------------------------------------------------------------------------
 
 
-def test_two_seeds_differ(definitions, pictures, uninterrupted, tmp_path):
-    run = trainer.train(definitions, pictures, run_dir=tmp_path / 'run', seed=4, epochs=1)
+def test_two_seeds_differ(definitions, tiny_pictures, uninterrupted, tmp_path):
+    run = trainer.train(definitions, tiny_pictures, run_dir=tmp_path / 'run', seed=4, epochs=1)
     other = RunFolder(uninterrupted).history()
     assert all(a != b for a, b in zip(RunFolder(run).history(), other, strict=False))
 
 
-def test_nothing_is_left_open(definitions, pictures, tmp_path):
+def test_nothing_is_left_open(definitions, tiny_pictures, tmp_path):
     """Neither threads nor files; the first training may start pools that stay."""
     import gc
     import threading
 
     counts = []
     for i in range(3):
-        trainer.train(definitions, pictures, run_dir=tmp_path / str(i), epochs=1)
+        trainer.train(definitions, tiny_pictures, run_dir=tmp_path / str(i), epochs=1)
         gc.collect()
         handles = len(os.listdir('/proc/self/fd')) if Path('/proc/self/fd').exists() else 0
         counts.append((threading.active_count(), handles))
