@@ -145,7 +145,7 @@ def test_going_back():
         if len(seen) in (2, 5):
             batches.go_to(Position(step=1, batch=1, divergences=1))
     assert seen == [(1, 1), (1, 2), (1, 2), (1, 3), (2, 4), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6)]
-    assert batches.position == Position(6, 1, 3, 30 * 9, 1)
+    assert batches.position == Position(step=6, epoch=2, batch=0, seconds=8 * 30, divergences=1)
 
 
 def test_a_stop_ends_behind_the_current_step():

@@ -16,6 +16,7 @@ import trainer
 from helpers import make_public_folder, unwritable
 from PIL import Image
 
+from facegen import loop
 from facegen.run import RunFolder
 
 STEPS = 30
@@ -178,28 +179,31 @@ def resume(definitions, tiny_pictures, folder, **options):
     return trainer.train(definitions, tiny_pictures, run_dir=folder, **options)
 
 
+@pytest.fixture
+def stop_at(definitions, monkeypatch):
+    """Stop trainings of this process behind some steps, by a signal."""
+
+    def stop_at(*steps):
+        def report_and_stop(run, bar, settings, epoch, step, *losses):
+            loop.report(run, bar, settings, epoch, step, *losses)
+            if step in steps:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(definitions, 'report', report_and_stop)
+
+    return stop_at
+
+
 def test_a_stopped_run_ends_like_one_that_was_not(
-    definitions, tiny_pictures, uninterrupted, tmp_path
+    definitions, tiny_pictures, uninterrupted, tmp_path, stop_at
 ):
     """Stopped between two grids; neither the extra grid nor a score of it stays."""
-    from facegen import loop
-
     folder = tmp_path / 'run'
-    report = definitions.report
-
-    def report_and_stop(run, bar, settings, epoch, step, *losses):
-        loop.report(run, bar, settings, epoch, step, *losses)
-        if step in (6, 15, 16):
-            signal.raise_signal(signal.SIGINT)
-
-    definitions.report = report_and_stop
-    try:
-        for step in (6, 15, 16, 30):
-            assert resume(definitions, tiny_pictures, folder) == folder
-            assert RunFolder(folder).saved_step() == step
-            assert RunFolder(folder).samples()[-1][0] == step
-    finally:
-        definitions.report = report
+    stop_at(6, 15, 16)
+    for step in (6, 15, 16, 30):
+        assert resume(definitions, tiny_pictures, folder) == folder
+        assert RunFolder(folder).saved_step() == step
+        assert RunFolder(folder).samples()[-1][0] == step
     assert_same(folder, uninterrupted)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -394,14 +398,14 @@ def test_a_full_disk_while_logging(definitions, tiny_pictures, uninterrupted, tm
     assert_same(folder, uninterrupted)
 
 
-def test_a_full_disk_while_saving(process, uninterrupted, tmp_path):
+def test_a_full_disk_while_saving(
+    definitions, tiny_pictures, process, uninterrupted, tmp_path, stop_at
+):
     folder = tmp_path / 'run'
-    pid = process.start(folder)
-    wait_for(logged(folder, 9))
-    os.kill(pid, signal.SIGTERM)
-    assert process.wait()[0] == 0
+    stop_at(9)
+    resume(definitions, tiny_pictures, folder)
     before = contents_of_files(folder / 'checkpoints')
-    process.start(folder, max_bytes=3000)
+    process.start(folder, max_bytes=12_000)
     status, printed = process.wait()
     assert status == 1
     (message,) = (line for line in printed.splitlines() if line.startswith('OSError'))

@@ -76,15 +76,15 @@ def kill_before_change(number, folder):
 
 def child(notebook, output, pictures, kill_at=None, max_bytes=None, recipe=None, **options):
     """Train as asked, and end this process."""
+    import resource  # which Windows lacks
+
     status = 1
     try:
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)
         os.dup2(file, 2)
         if max_bytes:
-            import resource
-
-            resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, resource.RLIM_INFINITY))
         if kill_at:
             kill_before_change(kill_at, options['run_dir'])
         if 'evaluation' in options:
@@ -92,6 +92,7 @@ def child(notebook, output, pictures, kill_at=None, max_bytes=None, recipe=None,
         print(train(notebook, pictures, recipe=tiny_recipe(**recipe or {}), **options))
         status = 0
     except BaseException:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         traceback.print_exc()
     finally:
         sys.stdout.flush()
