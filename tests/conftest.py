@@ -13,7 +13,7 @@ import facegen  # noqa: E402, F401
 
 QUIET = {'deadline': None, 'database': None, 'suppress_health_check': [HealthCheck.too_slow]}
 settings.register_profile('short', max_examples=40, derandomize=True, **QUIET)
-settings.register_profile('long', max_examples=5000, **QUIET)  # --hypothesis-profile=long
+settings.register_profile('long', max_examples=4000, **QUIET)  # --hypothesis-profile=long
 settings.load_profile('short')
 
 
