@@ -191,7 +191,7 @@ class RunFolder:
         BlockingIOError while another process trains there; FileNotFoundError for a folder that holds
         something else; OSError where nothing can be written.
         """
-        if resume is False:
+        if not resume:
             return cls.create(path, config)
         wanted = json.loads(to_json(config))
         if resume is True:

@@ -62,6 +62,10 @@ def test_each_function_is_checked_by_the_next_cell(name):
     assert f'tests.test_{name}({name}' in BOOK.cells[at + 1].source
 
 
+def test_cells_have_at_most_60_lines():
+    assert max(len(cell.source.splitlines()) for cell in CODE) <= 60
+
+
 def global_names(code):
     """Return the global names that a function reads, those of the functions inside it included."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname == 'LOAD_GLOBAL'}
