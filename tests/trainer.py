@@ -107,7 +107,7 @@ def main():
     functions = notebook.definitions()
     for line in sys.stdin:
         request = json.loads(line)
-        Path(request['output']).unlink(missing_ok=True)
+        Path(request['output']).write_text('')
         pid = os.fork()
         if not pid:
             child(functions, **request)
