@@ -13,6 +13,7 @@ import errno
 import gzip
 import hashlib
 import json
+import lzma
 import math
 import os
 import shutil
@@ -104,6 +105,7 @@ PICTURE_SUFFIXES = '.jpg', '.jpeg', '.png'
 PIXELS, HEADER = 'pixels.u8', 'header.json'  # the files of a cache
 IDX_HEADER = struct.Struct('>4I')  # magic number, pictures, rows, columns
 IDX_MAGIC = 0x00000803  # unsigned bytes in three dimensions
+IDX_LARGEST_SIDE = 1024  # pixels; a file that claims more is damaged, or made to fill the memory
 GZIP_MAGIC = b'\x1f\x8b'
 RETRIES = 3  # per source, in a row without progress
 TIMEOUT = 10, 20  # seconds: to connect, between two chunks
@@ -468,9 +470,9 @@ def _unpack(archive, folder, inside=''):
     """Write the pictures that lie in `inside` of a zip flat into `folder`; return `folder`.
 
     Raises ValueError, before anything is written, where any member could leave the folder or two
-    have the same name.
+    have the same name; and, with nothing left behind, where the archive is damaged or encrypted.
     """
-    with zipfile.ZipFile(archive) as zipped:
+    with _readable_zip(archive) as zipped:
         for member in zipped.infolist():
             name = member.filename.replace('\\', '/')
             link = stat.S_ISLNK(member.external_attr >> 16)
@@ -500,6 +502,18 @@ def _unpack(archive, folder, inside=''):
                 with zipped.open(member) as packed, open(target, 'xb') as file:
                     shutil.copyfileobj(packed, file)
     return folder
+
+
+@contextmanager
+def _readable_zip(archive):
+    """Yield an open zip; what the zipfile module raises for bad ones becomes a ValueError."""
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            yield zipped
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f'{archive} is damaged or encrypted ({error}); delete it and get it again'
+        ) from error
 
 
 @contextmanager
@@ -661,6 +675,11 @@ class Dataset:
             named = ', '.join(f'{path} ({reason})' for path, reason in self.skipped[:5])
             more = ', …' if len(self.skipped) > 5 else ''
             print(f'skipped {len(self.skipped):,} unreadable of {pictures.count:,}: {named}{more}')
+
+    @property
+    def identity(self):
+        """What the pictures and their order depend on, as a dictionary."""
+        return {'sha256': self.sha256, 'seed': self.seed, 'shuffle': self.shuffle}
 
     def get_batches(self, batch_size, *, epoch=None, start=0):
         """Return a generator of float32 [batch_size, height, width, channels] in [-0.5, 0.5].
@@ -859,6 +878,11 @@ def _idx_header(path):
         raise ValueError(
             f'{path} is no IDX file of pictures: expected it to begin with {IDX_MAGIC:#010x} and '
             f'three sizes above 0, found {magic:#010x} and {size}'
+        )
+    if max(size[1:]) > IDX_LARGEST_SIDE:
+        raise ValueError(
+            f'{path} is refused: its pictures are {size[2]}x{size[1]}; expected sides of up to '
+            f'{IDX_LARGEST_SIDE} pixels'
         )
     return size
 

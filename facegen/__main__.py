@@ -140,6 +140,13 @@ def parser():
         help='folder to make; a number is added unless it is new or empty '
         '(default: runs/NAME_OF_DATASET)',
     )
+    verb.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on with a run that was stopped or killed, as if it had not been: with that in '
+        '--run-dir, else with the newest of the same settings (default: start a new run, which is '
+        'also what happens where there is none)',
+    )
 
     verb = verbs.add_parser('generate', help='draw pictures with a trained generator', **formats)
     verb.set_defaults(run=generate)
@@ -309,6 +316,7 @@ def train(arguments):
         run_dir=options.get(
             'run_dir', Path(knobs['runs_dir'], Path(arguments.dataset).resolve().name)
         ),
+        resume=arguments.resume and options.get('run_dir', True),
         max_steps=options.get('max_steps'),
         minutes=options.get('minutes'),
         evaluation=QuickEvaluation(name, dataset.pixels),
@@ -453,7 +461,7 @@ def legacy(arguments):
 
 
 def main(arguments=None):
-    """Run the command line; return the exit status, 2 after bad input."""
+    """Run the command line; return the exit status: 2 after bad input, 1 after a failure."""
     arguments = parser().parse_args(arguments)
     try:
         status = arguments.run(arguments)
@@ -461,8 +469,12 @@ def main(arguments=None):
         print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f'{PROGRAM} {arguments.verb}: interrupted; a run keeps its weights', file=sys.stderr)
+        go_on = '; --resume goes on' if arguments.verb == 'train' else ''
+        print(f'{PROGRAM} {arguments.verb}: interrupted{go_on}', file=sys.stderr)
         return 130
+    except FloatingPointError as error:
+        print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
+        return 1
     return status or 0
 
 

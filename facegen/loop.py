@@ -4,14 +4,17 @@ import inspect
 import itertools
 import math
 import time
+from collections import deque
 from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
 
+import helper
+from facegen import plot, session
 from facegen.evaluation import warnings_of
 from facegen.recipes import Recipe
-from helper import CHANNELS
+from facegen.run import START
 
 EVALUATED = 1000  # pictures that are drawn for every evaluation of a training
 COUNTS = ('batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images')
@@ -62,11 +65,11 @@ def check_arguments(
             f'batch_size is {counts["batch_size"]}, but the data set holds {count}; '
             f'choose at most {count}'
         )
-    if data_image_mode not in CHANNELS:
+    if data_image_mode not in helper.CHANNELS:
         raise ValueError(f"data_image_mode is {data_image_mode!r}; expected 'L' or 'RGB'")
-    if CHANNELS[data_image_mode] != channels:
+    if helper.CHANNELS[data_image_mode] != channels:
         raise ValueError(
-            f'pictures of mode {data_image_mode!r} have {CHANNELS[data_image_mode]} channel(s), '
+            f'pictures of mode {data_image_mode!r} have {helper.CHANNELS[data_image_mode]} channel(s), '
             f'but data_shape says {channels}'
         )
     if size != [recipe.image_size] * 2:
@@ -83,43 +86,119 @@ def check_arguments(
     )
 
 
+def checked_settings(*, get_batches, evaluation, resume, **settings):
+    """Return what decides the numbers of a training, from the arguments of `train`.
+
+    With versions, and the identity of the data where that is a `helper.Dataset`. Raises ValueError
+    like `check_arguments`.
+    """
+    dataset = getattr(get_batches, '__self__', None)
+    about = {'recipe': check_arguments(**settings), 'data': getattr(dataset, 'identity', None)}
+    return settings | about | session.versions()
+
+
 def total_steps(count, batch_size, epoch_count, max_steps):
     """Return the number of steps over `count` pictures, None where only the clock decides."""
     by_epochs = epoch_count and epoch_count * (count // batch_size)
     return min((steps for steps in (by_epochs, max_steps) if steps), default=None)
 
 
-def training_batches(
-    get_batches, batch_size, epoch_count, steps=None, *, max_steps=None, minutes=None,
-    clock=time.monotonic,
-):  # fmt: skip
-    """Yield (epoch, step, done, images) over `epoch_count` epochs, None for ever.
+class Batches:
+    """The batches of a training, from any position on.
 
-    Epochs and steps count from 1. `done` is the share of the training that lies behind, 0 or more and
-    below 1: of `steps`, or of the minutes if these run out sooner. Ends early after `max_steps` steps, or with the first step that ends `minutes` or more after
-    the first was asked for. A classic `get_batches(batch_size)` is called anew for every epoch; one
-    that takes `epoch`, as `helper.Dataset` does, is told which, from 0, so that its order depends
-    on nothing else.
-
-    Raises ValueError if an epoch brings no batch, or if the first one is out of range.
+    Iterating gives (epoch, step, done, images). Epochs and steps count from 1. `done` is the share of
+    the training that lies behind, 0 or more and below 1: of `steps`, or of the minutes if these run
+    out sooner. `position` is the one behind the batch that was given last.
     """
-    by_epoch = 'epoch' in inspect.signature(get_batches).parameters
-    started = clock()
-    step = by_clock = 0
-    for epoch in itertools.count(1) if epoch_count is None else range(1, epoch_count + 1):
-        options = {'epoch': epoch - 1} if by_epoch else {}
-        steps_before = step
-        for images in get_batches(batch_size, **options):
-            step += 1
-            if step == 1:
-                check_range(images)
-            yield epoch, step, max((step - 1) / steps if steps else 0, by_clock), images
-            if minutes:
-                by_clock = (clock() - started) / (60 * minutes)
-            if step == max_steps or by_clock >= 1:
-                return
-        if step == steps_before:
-            raise ValueError(f'get_batches({batch_size}) gave no batch in epoch {epoch}')
+
+    def __init__(
+        self, get_batches, batch_size, epoch_count, steps=None, max_steps=None, minutes=None,
+        start=START, *, clock=time.monotonic,
+    ):  # fmt: skip
+        """Take `epoch_count` epochs of batches, None for ever, behind the position `start`.
+
+        They end early after `max_steps` steps, or with the first step that ends `minutes` or more
+        after the first was asked for. A classic `get_batches(batch_size)` is called anew for every
+        epoch, and behind a later start what it gave before is asked for again. One that takes
+        `epoch`, as `helper.Dataset` does, is told which, from 0, so that its order depends on nothing
+        else; one that takes `start` too, how many batches to leave out.
+        """
+        self.get_batches, self.batch_size, self.epoch_count = get_batches, batch_size, epoch_count
+        self.steps, self.max_steps, self.minutes = steps, max_steps, minutes
+        self.options = {'epoch', 'start'} & set(inspect.signature(get_batches).parameters)
+        self.position, self.clock = start, clock
+        self.moved, self.stop = False, None
+        if 'epoch' not in self.options:
+            for _ in range(start.epoch):
+                deque(get_batches(batch_size), maxlen=0)
+
+    def go_to(self, position):
+        """Continue behind an earlier position; its time is not given back."""
+        self.position = replace(position, seconds=self.position.seconds)
+        self.moved = True
+
+    def until(self, stop):
+        """Return an iterator like that of the batches, which ends when `stop.requested`."""
+        self.stop = stop
+        return iter(self)
+
+    def __iter__(self):
+        """Yield the batches. Raise ValueError if an epoch has none, or the first is out of range."""
+        started = self.clock() - self.position.seconds
+        while not (self.is_over() or self.is_stopped()):
+            first = self.position
+            for batch, images in enumerate(self.rest_of_epoch(), first.batch + 1):
+                step = self.position.step + 1
+                if step == 1:
+                    check_range(images)
+                self.position = replace(self.position, step=step, batch=batch)
+                self.moved = False
+                yield first.epoch + 1, step, self.done(), images
+                if self.moved:
+                    break
+                self.position = replace(self.position, seconds=self.clock() - started)
+                if self.is_over() or self.is_stopped():
+                    return
+            else:
+                if self.position.batch == 0:
+                    raise ValueError(
+                        f'get_batches({self.batch_size}) gave no batch in epoch {first.epoch + 1}'
+                    )
+                self.position = replace(self.position, epoch=first.epoch + 1, batch=0)
+
+    def done(self):
+        """Return the share of the training that lies behind the step before the current one."""
+        by_steps = (self.position.step - 1) / self.steps if self.steps else 0
+        return max(by_steps, self.share_of_minutes())
+
+    def is_ending(self):
+        """Tell whether the current step is the last, as far as that is known."""
+        return self.position.step == self.steps or self.is_stopped()
+
+    def is_stopped(self):
+        """Tell whether somebody has asked to stop."""
+        return self.stop is not None and self.stop.requested
+
+    def is_over(self):
+        """Tell whether a limit is reached."""
+        return (
+            (self.epoch_count is not None and self.position.epoch >= self.epoch_count)
+            or (self.max_steps is not None and self.position.step >= self.max_steps)
+            or self.share_of_minutes() >= 1
+        )
+
+    def share_of_minutes(self):
+        """Return which share of the minutes is over, 0 where these do not matter."""
+        return self.position.seconds / (60 * self.minutes) if self.minutes else 0
+
+    def rest_of_epoch(self):
+        """Return an iterator over the batches behind the position in its epoch."""
+        options = {'epoch': self.position.epoch, 'start': self.position.batch}
+        if self.options == set(options):
+            return iter(self.get_batches(self.batch_size, **options))
+        options = {name: options[name] for name in self.options & {'epoch'}}
+        batches = self.get_batches(self.batch_size, **options)
+        return itertools.islice(batches, self.position.batch, None)
 
 
 def rate_factor(recipe, done):
@@ -144,12 +223,20 @@ def report(run, bar, settings, epoch, step, d_loss, g_loss):
     """Log a step, move the progress bar on, and print a line every `print_every` steps."""
     run.log(step=step, epoch=epoch, d_loss=d_loss, g_loss=g_loss)
     bar.set_postfix(d_loss=d_loss, g_loss=g_loss, refresh=False)
-    bar.update(settings['batch_size'])
+    bar.update(step * settings['batch_size'] - bar.n)  # less than 0 where a training went back
     if step % settings['print_every'] == 0:
         bar.write(
             f'Epoch {epoch}/{settings["epoch_count"] or "?"} Step {step}... '
             f'Discriminator Loss: {d_loss:.4f}... Generator Loss: {g_loss:.4f}'
         )
+
+
+def random_keys(seed, position):
+    """Return the seeds, as lists, of the latents and of the flips of a step.
+
+    They depend on nothing but the seed, the step and how often the training has diverged.
+    """
+    return [[seed, position.step, use, position.divergences] for use in (0, 1)]
 
 
 def augment(images, recipe, seed):
@@ -159,7 +246,7 @@ def augment(images, recipe, seed):
     """
     if not recipe.random_flip:
         return images
-    flipped = np.random.default_rng([*seed, 1]).random(len(images)) < 0.5  # 1: not the latents'
+    flipped = np.random.default_rng(seed).random(len(images)) < 0.5
     return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
 
@@ -174,3 +261,13 @@ def assess(run, bar, step, scores):
     if len(run.scores()) > 2:  # the first pictures are always alike
         for sentence in warnings_of(scores):
             bar.write(f'Step {step}: {sentence}')
+
+
+def say_how_to_go_on(run, step):
+    """Show the curves of a training that was stopped, and print how to continue it."""
+    if helper.in_notebook() and run.history():
+        plot.show(plot.loss_curves(run.path))
+    print(
+        f'stopped after step {step:,}, all is saved; to go on, repeat it with resume=True '
+        f'(on the command line: --resume --run-dir {run.path})'
+    )

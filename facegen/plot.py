@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw, ImageFont
 import helper
 from facegen import metrics
 from facegen.losses import undecided_losses
-from facegen.recipes import Recipe
 from facegen.run import RunFolder
 
 COLORS = {
@@ -55,8 +54,7 @@ def loss_curves(run_dir, *, window=25):
     scores = run.scores()
     figure = Figure(figsize=(8, 5 if scores else 3), dpi=100, layout='constrained')
     panels = figure.subplots(2 if scores else 1, sharex=True, squeeze=False)[:, 0]
-    recipe = Recipe(**run.config()['recipe'])
-    draw_losses(panels[0], run.history(), undecided_losses(recipe), window)
+    draw_losses(panels[0], run.history(), undecided_losses(run.recipe()), window)
     if scores:
         draw_quality(panels[1], scores)
     panels[-1].set_xlabel('step')
@@ -76,7 +74,7 @@ def draw_losses(axes, history, undecided, window):
         axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.5)
         mean_steps, means = moving_mean(steps, values, window)
         axes.plot(mean_steps, means, color=color, label=player)
-        top, bottom = max(top, *means), min(bottom, *means)
+        top, bottom = max([top, *means]), min([bottom, *means])
         axes.axhline(rest, color=color, linestyle='--', linewidth=1)
         axes.annotate(f'{rest:.3g}', (1.01, rest), xycoords=('axes fraction', 'data'), va='center')
     axes.set_ylabel('loss')

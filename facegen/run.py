@@ -1,13 +1,44 @@
-"""The folder of one training run: its configuration, log, scores, sample grids and weights."""
+"""The folder of one training run: its configuration, log, scores, sample grids and weights.
 
+Whatever is written here appears under its name when it is complete, or is appended in lines of which
+the last may be cut; so a process may be killed, or the disk be full, at any moment.
+"""
+
+import errno
 import itertools
 import json
 import math
+import os
+import re
 import shutil
-from dataclasses import asdict, is_dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
+
+from facegen.recipes import Recipe
+
+KEPT = 2  # last checkpoints: an older one helps where the newest is damaged
+LOCK, PARTIAL, WRITING = '.lock', '.partial', '.writing'  # names of what is no result
+LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training ends
+DECIDE_NOTHING = ('run_dir', 'print_every')  # settings that change no number
+VERSIONS = ('tensorflow', 'python', 'device')
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training is: with its variables, all that it needs to go on."""
+
+    step: int = 0  # updates of both networks
+    epoch: int = 0  # from which batches are taken, counted from 0
+    batch: int = 0  # how many of that epoch's batches were taken
+    seconds: float = 0.0  # that the training took
+    divergences: int = 0  # each goes on with other random numbers
+
+
+START = Position()
 
 
 def to_json(value, **options):
@@ -23,36 +54,114 @@ def plain(value):
 
 
 def by_step(files):
-    """Return [(step, file)] for files named `step_NUMBER.*`, lowest step first."""
-    return sorted((int(file.stem.removeprefix('step_')), file) for file in files)
+    """Return [(step, file)] of those files that are named `step_NUMBER.*`, lowest step first."""
+    named = ((re.fullmatch(r'step_(\d{6,18})', file.stem), file) for file in files)
+    return sorted((int(match[1]), file) for match, file in named if match)
+
+
+def cannot_write(path, error):
+    """Return an OSError that says which path cannot be written, why, and what to do."""
+    reason = error.strerror or str(error)
+    advice = 'make room' if error.errno in (errno.ENOSPC, errno.EDQUOT) else 'make it writable'
+    return OSError(
+        error.errno,
+        f'{path} cannot be written ({reason}); what was there is intact: {advice}, and go on with '
+        'resume',
+    )
+
+
+@contextmanager
+def complete(file):
+    """Yield a binary file that becomes `file` at the end; after an error it is what it was before."""
+    partial = file.with_name(file.name + PARTIAL)
+    try:
+        with partial.open('wb') as stream:
+            yield stream
+            flush_to_disk(stream)
+        partial.replace(file)
+    except OSError as error:
+        raise cannot_write(file, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def flush_to_disk(stream):
+    """Wait until what was written to `stream` outlives a power cut too."""
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def append_line(file, values):
     """Append the dictionary `values` to a file as one line of JSON."""
-    with file.open('a', encoding='utf-8') as lines:
-        lines.write(to_json(values) + '\n')
-
-
-def read_lines(file):
-    """Return the dictionaries that `append_line` wrote, oldest first; none where there is no file."""
-    if not file.exists():
-        return []
-    with file.open(encoding='utf-8') as lines:
-        return [json.loads(line) for line in lines]
-
-
-def claim(folder):
-    """Make `folder` unless it is there, and tell whether it was empty and is now this process's."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            return False
-        (folder / 'checkpoints').mkdir()  # fails if another process was faster
-    except FileExistsError:
-        if folder.is_file():
-            raise NotADirectoryError(f'{folder} is a file; choose another run folder') from None
-        return False
-    return True
+        with file.open('a', encoding='utf-8') as lines:
+            lines.write(to_json(values) + '\n')
+    except OSError as error:
+        raise cannot_write(file, error) from error
+
+
+def parsed_lines(file, numbers):
+    """Yield what `append_line` wrote, oldest first, without a last line that was cut.
+
+    Raises ValueError at a line that is damaged or lacks one of `numbers`.
+    """
+    if not file.exists():
+        return
+    *lines, _ = file.read_bytes().split(b'\n')
+    for number, line in enumerate(lines, 1):
+        try:
+            values = json.loads(line)
+            missing = [name for name in numbers if type(values[name]) not in (int, float)]
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            missing = f'{type(error).__name__}: {error}'
+        if missing:
+            raise ValueError(f'{file}, line {number}, is damaged ({missing}); restore or delete it')
+        yield values
+
+
+def undamaged_lines(file, numbers):
+    """Return the lines of a file before the first that is damaged."""
+    lines = []
+    with suppress(ValueError):
+        lines.extend(parsed_lines(file, numbers))
+    return lines
+
+
+def flattened(config):
+    """Return a configuration with the settings of its recipe as 'recipe.NAME'."""
+    recipe = config.get('recipe')
+    inner = recipe if isinstance(recipe, dict) else {'': recipe}
+    outer = {name: value for name, value in config.items() if name != 'recipe'}
+    return outer | {f'recipe.{name}': value for name, value in inner.items()}
+
+
+def differences(stored, wanted, names=None):
+    """Return lines 'NAME is A, was B' of settings in which two configurations differ."""
+    stored, wanted = flattened(stored), flattened(wanted)
+    names = sorted(stored.keys() | wanted.keys()) if names is None else names
+    absent = 'not given'
+    return [
+        f'{name} is {wanted.get(name, absent)!r}, was {stored.get(name, absent)!r}'
+        for name in names
+        if wanted.get(name, absent) != stored.get(name, absent)
+    ]
+
+
+def hindrances(stored, wanted):
+    """Return the `differences` that keep a run from being continued.
+
+    A run may end sooner or later than planned, unless its learning rate falls towards its end.
+    """
+    names = set(flattened(stored) | flattened(wanted)) - {*DECIDE_NOTHING, *VERSIONS}
+    if not flattened(stored).get('recipe.rate_decay'):
+        names -= {*LIMITS}
+    return differences(stored, wanted, sorted(names))
+
+
+def is_empty(folder):
+    """Tell whether a folder holds nothing, but for what a killed process may leave at its start."""
+    return all(file.name == LOCK or file.name.endswith(PARTIAL) for file in folder.iterdir())
 
 
 class RunFolder:
@@ -60,22 +169,142 @@ class RunFolder:
 
     `config.json`; `log.jsonl`, the losses of each step; `scores.jsonl`, how good the pictures were;
     `samples/step_000000.png`…; `checkpoints/`, the last weights; `best/`, those with the best score.
+    Used as a context, it is given free for other processes at the end.
     """
 
     def __init__(self, path):
         """Name the folder at `path`; nothing is read or written yet."""
         self.path = Path(path)
+        self.lock = None
+
+    # Opening ------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path, config, *, resume=False):
+        """Return a run folder that no other process writes to: a new one, or one to go on with.
+
+        Without `resume` it is `create`d. `resume=True` takes the newest of `path`, `path-2`… that was
+        made with the same settings; a path in its place takes that folder. Where there is no run yet, a
+        new one is made. Limits of the training may differ, unless the learning rate depends on them.
+
+        Raises ValueError, with the differences, if there are only runs with other settings;
+        BlockingIOError while another process trains there; FileNotFoundError for a folder that holds
+        something else; OSError where nothing can be written.
+        """
+        if not resume:
+            return cls.create(path, config)
+        wanted = json.loads(to_json(config))
+        if resume is True:
+            runs = cls.family(path)
+        else:
+            path = Path(resume).expanduser()
+            runs = [cls(path)] if path.is_dir() and not is_empty(path) else []
+        if not runs:
+            return cls.create(path, config)
+        fitting = (run for run in runs if not hindrances(run.config(), wanted))
+        run = next(fitting, None)
+        if run is None:
+            text = '; '.join(hindrances(runs[0].config(), wanted))
+            raise ValueError(
+                f'{runs[0].path} cannot be continued with other settings: {text}; use the same, or '
+                'leave resume out to start a new run'
+            )
+        return run.continued(wanted)
 
     @classmethod
     def create(cls, path, config):
-        """Make a new run folder at `path`, or at `path-2`, `path-3`… where something lies already."""
+        """Make a new run folder at `path`, or at `path-2`, `path-3`… where something lies already.
+
+        Raises OSError where it cannot be written.
+        """
         path = Path(path)
         path = path if path.name else path.resolve()  # '.' has no name to put a number behind
         numbered = (path.with_name(f'{path.name}-{number}') for number in itertools.count(2))
-        run = cls(next(free for free in itertools.chain([path], numbered) if claim(free)))
-        (run.path / 'samples').mkdir()
-        (run.path / 'config.json').write_text(to_json(config, indent=2) + '\n', encoding='utf-8')
+        run = next(run for run in map(cls, itertools.chain([path], numbered)) if run.claim())
+        run.write_config(config)
+        run.make_folders()
         return run
+
+    @classmethod
+    def family(cls, path):
+        """Return the runs at `path`, `path-2`, `path-3`…, the newest first."""
+        path = Path(path)
+        path = path if path.name else path.resolve()
+        pattern = re.compile(re.escape(path.name) + r'(?:-(\d{1,9}))?')
+        found = []
+        for folder in path.parent.iterdir() if path.parent.is_dir() else ():
+            match, config = pattern.fullmatch(folder.name), folder / 'config.json'
+            if match and config.is_file():
+                found.append((config.stat().st_mtime, int(match[1] or 1), folder))
+        return [cls(folder) for *_, folder in sorted(found, reverse=True)]
+
+    def claim(self):
+        """Lock the folder, which is made if need be; tell whether it is empty and now ours."""
+        if self.path.is_file():
+            raise NotADirectoryError(f'{self.path} is a file; choose another run folder')
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if is_empty(self.path) and self.acquire():
+                if is_empty(self.path):
+                    return True
+                self.release()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        return False
+
+    def continued(self, config):
+        """Lock this run and return it; note other limits, say which versions are others."""
+        try:
+            free = self.acquire()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        if not free:
+            raise BlockingIOError(f'{self.path} is in use: another process trains there; end it')
+        stored = self.config()
+        if text := '; '.join(differences(stored, config, VERSIONS)):
+            print(f'{self.path}: results may differ from those of an uninterrupted run: {text}')
+        if text := '; '.join(differences(stored, config, LIMITS)):
+            print(f'{self.path}: {text}')
+            self.write_config(stored | {name: config[name] for name in LIMITS if name in config})
+        self.make_folders()
+        return self
+
+    def acquire(self):
+        """Lock the folder against other processes until `release`; False if one has locked it."""
+        self.lock = FileLock(self.path / LOCK)
+        try:
+            self.lock.acquire(blocking=False)
+        except Timeout:
+            self.lock = None
+        return self.lock is not None
+
+    def release(self):
+        """Let other processes write to the folder."""
+        if self.lock:
+            self.lock.release()
+
+    def __enter__(self):
+        """Return the run itself."""
+        return self
+
+    def __exit__(self, *_):
+        """Release the folder."""
+        self.release()
+
+    def make_folders(self):
+        """Make the folders inside."""
+        try:
+            for name in 'samples', 'checkpoints':
+                (self.path / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    # Configuration ------------------------------------------------------------------------------
+
+    def write_config(self, config):
+        """Write `config.json`, complete or not at all."""
+        with complete(self.path / 'config.json') as file:
+            file.write((to_json(config, indent=2) + '\n').encode())
 
     def config(self):
         """Return what `create` was given.
@@ -84,59 +313,108 @@ class RunFolder:
         """
         file = self.path / 'config.json'
         try:
-            return json.loads(file.read_text(encoding='utf-8'))
+            config = json.loads(file.read_text(encoding='utf-8'))
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f'{self.path} is no run folder: it has no config.json; '
                 'give the folder that a training printed or returned'
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f'{file} is damaged ({error}); train again') from error
+        if not isinstance(config, dict):
+            raise ValueError(f'{file} is damaged (it holds no settings); train again')
+        return config
+
+    def recipe(self):
+        """Return the recipe of the configuration; raises like `config`."""
+        try:
+            return Recipe(**self.config()['recipe'])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'{self.path} has a damaged config.json ({error!r})') from error
+
+    # Log and scores -----------------------------------------------------------------------------
 
     def log(self, **values):
         """Append one line of JSON to the log."""
         append_line(self.path / 'log.jsonl', values)
 
     def history(self):
-        """Return the logged lines, oldest first, as dictionaries."""
-        return read_lines(self.path / 'log.jsonl')
+        """Return the logged lines, oldest first, as dictionaries; raise ValueError if damaged."""
+        return list(parsed_lines(self.path / 'log.jsonl', ('step', 'd_loss', 'g_loss')))
+
+    def logged_steps(self):
+        """Return the number n such that the log begins with the steps 1 to n, undamaged."""
+        lines = undamaged_lines(self.path / 'log.jsonl', ('step', 'd_loss', 'g_loss'))
+        steps = itertools.takewhile(
+            lambda pair: pair[0] == pair[1]['step'], enumerate(lines, start=1)
+        )
+        return sum(1 for _ in steps)
+
+    def has_scores(self, step):
+        """Tell whether the scores of `step` are noted already."""
+        return any(line['step'] == step for line in self.scores())
 
     def add_scores(self, step, scores):
         """Note the scores of the pictures at `step`, and keep its checkpoint if it is the best yet.
 
         The best has the lowest 'frechet_distance'.
         """
-        earlier = (line['frechet_distance'] for line in self.scores())
+        kept = {step for step, _ in self.index_files('best')}
+        earlier = (line['frechet_distance'] for line in self.scores() if line['step'] in kept)
         best = min(filter(math.isfinite, earlier), default=math.inf)
         if scores['frechet_distance'] < best:
             self.keep_as_best(step)  # first, so that no score promises weights that are not there
         append_line(self.path / 'scores.jsonl', {'step': step, **scores})
 
     def scores(self):
-        """Return the lines of `add_scores`, oldest first; none if nothing was evaluated."""
-        return read_lines(self.path / 'scores.jsonl')
+        """Return the lines of `add_scores`, oldest first; none if nothing was evaluated.
 
-    def keep_as_best(self, step):
-        """Copy the checkpoint of `step` to `best/`; what was there goes when the copy is complete."""
-        best = self.path / 'best'
-        best.mkdir(exist_ok=True)
-        earlier = list(best.iterdir())
-        saved = (self.path / 'checkpoints').glob(f'step_{step:06d}.*')
-        for file in sorted(saved, key=lambda file: file.suffix == '.index'):  # which is looked for
-            partial = best / f'{file.name}.partial'
-            shutil.copyfile(file, partial)
-            partial.replace(best / file.name)
-        for file in earlier:
-            if not file.name.startswith(f'step_{step:06d}.'):
+        Raises ValueError if they are damaged.
+        """
+        return list(parsed_lines(self.path / 'scores.jsonl', ('step', 'frechet_distance')))
+
+    def cut_back(self, step, show_every):
+        """Forget what lies beyond `step`, so that a training can go on from there.
+
+        So do grids that are not of a multiple of `show_every`: a stop has left them. Says so where
+        the log does not reach that far.
+        """
+        for name, numbers in (
+            ('log.jsonl', ('step', 'd_loss', 'g_loss')),
+            ('scores.jsonl', ('step', 'frechet_distance')),
+        ):
+            file = self.path / name
+            if file.exists():
+                kept = [line for line in undamaged_lines(file, numbers) if line['step'] <= step]
+                text = ''.join(to_json(line) + '\n' for line in kept).encode()
+                if text != file.read_bytes():
+                    with complete(file) as stream:
+                        stream.write(text)
+        if (logged := self.logged_steps()) < step:
+            print(
+                f'{self.path / "log.jsonl"} is damaged: it lacks steps {logged + 1:,} to {step:,}'
+            )
+        for at, file in self.samples():
+            if at > step or at % show_every:
                 file.unlink()
+        best = [f'step_{at:06d}' for at, _ in self.index_files('best') if at <= step]
+        delete_checkpoints(self.path / 'best', best)
+        self.keep_newest_checkpoints(up_to=step)
+        for folder in 'checkpoints', 'best':  # of a killed process
+            shutil.rmtree(self.path / folder / WRITING, ignore_errors=True)
+
+    # Samples ------------------------------------------------------------------------------------
 
     def add_samples(self, step, grid):
         """Save the Pillow image `grid` as the samples of `step`."""
-        grid.save(self.path / 'samples' / f'step_{step:06d}.png')
+        with complete(self.path / 'samples' / f'step_{step:06d}.png') as file:
+            grid.save(file, 'PNG')
 
     def samples(self):
         """Return [(step, file of its grid)], oldest first."""
         return by_step((self.path / 'samples').glob('step_*.png'))
+
+    # Checkpoints --------------------------------------------------------------------------------
 
     def checkpoint(self, weights='last'):
         """Return the name of the last or the best checkpoint as TensorFlow's Saver wants it.
@@ -154,8 +432,7 @@ class RunFolder:
 
         Raises like `checkpoint`.
         """
-        folder = {'last': 'checkpoints', 'best': 'best'}[weights]
-        saved = by_step((self.path / folder).glob('step_*.index'))
+        saved = self.index_files({'last': 'checkpoints', 'best': 'best'}[weights])
         if not saved and weights == 'best':
             raise FileNotFoundError(
                 f'{self.path} holds no best weights: its pictures were not evaluated; use the last'
@@ -164,6 +441,87 @@ class RunFolder:
             raise FileNotFoundError(f'{self.path} holds no weights yet; let its training finish')
         return saved
 
-    def next_checkpoint(self, step):
-        """Return the name under which TensorFlow's Saver shall write the weights of `step`."""
-        return str(self.path / 'checkpoints' / f'step_{step:06d}')
+    def index_files(self, folder):
+        """Return [(step, index file)] of the complete checkpoints in `folder`, oldest first."""
+        return by_step((self.path / folder).glob('step_*.index'))
+
+    @contextmanager
+    def new_checkpoint(self, position):
+        """Yield the name under which TensorFlow's Saver shall write the weights of a position.
+
+        They appear in `checkpoints/` when they are complete, the index file last; older ones but the
+        last are deleted then.
+        """
+        folder = self.path / 'checkpoints'
+        writing = folder / WRITING
+        name = f'step_{position.step:06d}'
+        try:
+            shutil.rmtree(writing, ignore_errors=True)
+            writing.mkdir()
+            yield str(writing / name)
+            (writing / f'{name}.json').write_text(to_json(position) + '\n', encoding='utf-8')
+            move_checkpoint(writing, folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
+        self.keep_newest_checkpoints()
+
+    def keep_newest_checkpoints(self, up_to=math.inf):
+        """Delete the checkpoints but the last ones of the steps `up_to`."""
+        folder = self.path / 'checkpoints'
+        steps = [step for step, _ in self.index_files('checkpoints') if step <= up_to]
+        kept = [f'step_{step:06d}' for step in steps[-KEPT:]]
+        state = folder / 'checkpoint'  # where tf.train.latest_checkpoint looks
+        text = ''.join(f'model_checkpoint_path: "{name}"\n' for name in kept[-1:]).encode()
+        if not state.exists() or state.read_bytes() != text:
+            with complete(state) as file:
+                file.write(text)
+        delete_checkpoints(folder, kept)
+
+    def position(self, step):
+        """Return the position that the checkpoint of `step` was saved at.
+
+        Raises ValueError if it is missing or damaged.
+        """
+        file = self.path / 'checkpoints' / f'step_{step:06d}.json'
+        try:
+            position = Position(**json.loads(file.read_text(encoding='utf-8')))
+            values = [(getattr(position, field.name), field.type) for field in fields(Position)]
+            right = all(type(value) in (int, kind) and 0 <= value < 2**53 for value, kind in values)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f'{file} is damaged ({error!r})') from error
+        if not right or position.step != step:
+            raise ValueError(f'{file} is damaged ({position})')
+        return position
+
+    def keep_as_best(self, step):
+        """Copy the checkpoint of `step` to `best/`; what was there goes when the copy is complete."""
+        best, name = self.path / 'best', f'step_{step:06d}'
+        writing = best / WRITING
+        try:
+            shutil.rmtree(writing, ignore_errors=True)
+            writing.mkdir(parents=True)
+            for file in (self.path / 'checkpoints').glob(f'{name}.*'):
+                shutil.copyfile(file, writing / file.name)
+            move_checkpoint(writing, best)
+        except OSError as error:
+            raise cannot_write(best, error) from error
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
+        delete_checkpoints(best, [name])
+
+
+def move_checkpoint(source, target):
+    """Move the files of a checkpoint from one folder to another, the index last: it is looked for."""
+    for file in sorted(source.iterdir(), key=lambda file: file.suffix == '.index'):
+        with file.open('rb+') as stream:
+            flush_to_disk(stream)
+        file.replace(target / file.name)
+
+
+def delete_checkpoints(folder, kept):
+    """Delete the checkpoints in `folder` but those with the names `kept`, the index files first."""
+    others = [file for file in folder.glob('step_*.*') if file.name.split('.')[0] not in kept]
+    for file in sorted(others, key=lambda file: file.suffix != '.index'):
+        file.unlink()

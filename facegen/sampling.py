@@ -3,7 +3,7 @@
 import numpy as np
 
 from facegen import averaging, notebook, session
-from facegen.recipes import Recipe
+from facegen.checkpoint import misfit
 from facegen.session import tf
 
 
@@ -44,12 +44,16 @@ def generate(run, count, seed, *, weights='last', batch_size=100):
     Raises FileNotFoundError for a folder without a run or weights, ValueError for a run that is
     damaged or was trained with another generator than the notebook's.
     """
-    config = run.config()
+    recipe, config = run.recipe(), run.config()
     try:
-        recipe = Recipe(**config['recipe'])
         z_dim, channels = config['z_dim'], config['data_shape'][-1]
-    except (KeyError, TypeError) as error:
+        known = type(z_dim) is int and z_dim >= recipe.z_categories and channels in (1, 3)
+    except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f'{run.path} has a damaged config.json ({error!r})') from error
+    if not known:
+        raise ValueError(
+            f'{run.path} has a damaged config.json (z_dim {z_dim!r}, channels {channels!r})'
+        )
     checkpoint = run.checkpoint(weights)
     generator = notebook.definitions().generator
     with tf.Graph().as_default():
@@ -62,7 +66,8 @@ def generate(run, count, seed, *, weights='last', batch_size=100):
         tf.get_default_graph().finalize()
         with tf.Session(config=session.config('float32')) as sess:
             try:
-                check_shapes(checkpoint, variables)
+                if others := misfit(checkpoint, variables):
+                    raise ValueError(others)
                 saver.restore(sess, checkpoint)
             except (tf.errors.OpError, ValueError) as error:
                 raise ValueError(
@@ -71,14 +76,3 @@ def generate(run, count, seed, *, weights='last', batch_size=100):
                 ) from error
             z = latents(seed, count, z_dim)
             return draw(sess, input_z, z, batch_size=batch_size)
-
-
-def check_shapes(checkpoint, variables):
-    """Raise ValueError if a checkpoint lacks one of `variables` {name: variable} or its shape.
-
-    TensorFlow restores a resource variable to whatever shape was saved, without a word.
-    """
-    shapes = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-    for name, variable in variables.items():
-        if shapes.get(name) != variable.shape.as_list():
-            raise ValueError(f'{name}: expected {variable.shape}, found {shapes.get(name)}')

@@ -4,11 +4,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import facegen  # noqa: E402, F401
+
+QUIET = {'deadline': None, 'database': None, 'suppress_health_check': [HealthCheck.too_slow]}
+settings.register_profile('short', max_examples=40, derandomize=True, **QUIET)
+settings.register_profile('long', max_examples=4000, **QUIET)  # --hypothesis-profile=long
+settings.load_profile('short')
 
 
 @pytest.fixture
@@ -54,3 +60,21 @@ def sample_digits(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp('data')
     return helper.Dataset('mnist', data_path=folder, data='sample').pixels
+
+
+@pytest.fixture(scope='session')
+def tiny_pictures(tmp_path_factory):
+    """A folder of 42 small colour pictures, decoded already."""
+    import numpy as np
+    from PIL import Image
+
+    import helper
+
+    folder = tmp_path_factory.mktemp('data') / 'pictures'
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(42):
+        pixels = rng.integers(0, 256, [2, 2, 3], np.uint8).repeat(4, 0).repeat(4, 1)
+        Image.fromarray(pixels).save(folder / f'{i:02}.png')
+    helper.Dataset('folder', folder, width=8, height=8)
+    return folder

@@ -94,6 +94,30 @@ def test_minutes_alone_end_the_training(pictures, tmp_path):
     assert (recipe['d_filters'], recipe['precision']) == ([8, 4], 'float32')
 
 
+def test_resume(pictures, tmp_path, monkeypatch, capsys):
+    """The same command goes on, with the run that is named or the newest of these settings."""
+    monkeypatch.chdir(tmp_path)
+    tiny = ['d_filters=(4,)', 'g_filters=(4,)', 'rate_decay=False', 'kernel_size=3']
+    command = ['train', '--dataset', str(pictures), '--image-size', '8', '--recipe', 'mirrored']
+    command += [part for setting in tiny for part in ('--set', setting)]
+    name = pictures.name
+    for more, folder, text in (
+        (['--max-steps', '2'], name, ''),
+        (['--max-steps', '3', '--resume'], name, 'continued from step 2'),
+        (['--max-steps', '3'], f'{name}-2', ''),
+        (['--max-steps', '4', '--resume'], f'{name}-2', 'continued from step 3'),
+        (['--max-steps', '4', '--resume', '--run-dir', f'runs/{name}'], name, 'from step 3'),
+        (['--max-steps', '1', '--resume', '--run-dir', 'new'], 'new', ''),
+    ):
+        assert main([*command, '--batch-size', '8', *more]) == 0
+        out = capsys.readouterr().out
+        assert out.endswith(f'{folder}\n')
+        assert text in out
+    wrong = ['--max-steps', '4', '--resume', '--batch-size', '8', '--seed', '9']
+    assert main([*command, *wrong]) == 2
+    assert 'cannot be continued with other settings' in capsys.readouterr().err
+
+
 @pytest.fixture(scope='module')
 def digit_data(tmp_path_factory):
     """A data folder for the sample digits, which need no network."""

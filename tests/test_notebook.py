@@ -22,7 +22,7 @@ EXPECTED_PARAMETERS = {
     'data_dir', 'images_dir', 'runs_dir', 'data', 'show_n_images',
     'mnist_recipe', 'mnist_changes', 'mnist_epochs',
     'celeba_recipe', 'celeba_changes', 'celeba_epochs',
-    'print_every', 'show_every', 'seed',
+    'print_every', 'show_every', 'seed', 'resume',
 }  # fmt: skip
 
 
@@ -60,6 +60,10 @@ def test_each_function_is_checked_by_the_next_cell(name):
     check = ast.parse(BOOK.cells[at + 1].source).body
     assert len(check) == 1
     assert f'tests.test_{name}({name}' in BOOK.cells[at + 1].source
+
+
+def test_cells_have_at_most_60_lines():
+    assert max(len(cell.source.splitlines()) for cell in CODE) <= 60
 
 
 def global_names(code):

@@ -1,20 +1,26 @@
 """The run folder."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from facegen.recipes import CLASSIC
-from facegen.run import RunFolder
+from facegen.run import RunFolder, complete, hindrances
 
 
 def test_round_trip(tmp_path):
     run = RunFolder.create(tmp_path / 'runs' / 'a', {'recipe': CLASSIC, 'run_dir': tmp_path})
-    run.log(step=1, d_loss=0.5)
-    run.log(step=2, d_loss=0.25)
+    run.log(step=1, d_loss=0.5, g_loss=1.0)
+    run.log(step=2, d_loss=0.25, g_loss=1.0)
     assert run.config()['recipe']['smoothing'] == 0.1
     assert run.config()['run_dir'] == str(tmp_path)
-    assert run.history() == [{'step': 1, 'd_loss': 0.5}, {'step': 2, 'd_loss': 0.25}]
+    assert run.history() == [
+        {'step': 1, 'd_loss': 0.5, 'g_loss': 1.0},
+        {'step': 2, 'd_loss': 0.25, 'g_loss': 1.0},
+    ]
 
 
 def test_a_second_run_gets_a_folder_of_its_own(tmp_path):
@@ -53,7 +59,7 @@ def test_checkpoint(tmp_path):
         run.checkpoint()
     for step in (7, 1_000_000):
         (tmp_path / 'a' / 'checkpoints' / f'step_{step:06d}.index').touch()
-    assert run.checkpoint() == run.next_checkpoint(1_000_000)
+    assert run.checkpoint() == str(tmp_path / 'a' / 'checkpoints' / 'step_1000000')
 
 
 def test_no_run_folder(tmp_path):
@@ -99,3 +105,92 @@ def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
         save(run, step)
         run.add_scores(step, {'frechet_distance': distance})
     assert run.saved_step('best') == 4
+
+
+def test_a_killed_start_is_no_run(tmp_path):
+    """Before its settings are complete, a folder is as good as empty."""
+    (tmp_path / 'a').mkdir()
+    for name in '.lock', 'config.json.partial':
+        (tmp_path / 'a' / name).touch()
+    assert RunFolder.create(tmp_path / 'a', {}).path.name == 'a'
+
+
+def test_two_new_runs_at_once(tmp_path):
+    """The lock decides, even before the first has written its settings."""
+    first = RunFolder(tmp_path / 'a')
+    assert first.claim()
+    assert RunFolder.create(tmp_path / 'a', {}).path.name == 'a-2'
+
+
+def test_a_last_line_that_was_cut_is_no_line(tmp_path):
+    run = RunFolder.create(tmp_path / 'a', {})
+    run.log(step=1, d_loss=0.5, g_loss=1.0)
+    with (run.path / 'log.jsonl').open('a') as file:
+        file.write('{"step": 2, "d_l')
+    assert [line['step'] for line in run.history()] == [1]
+    assert run.logged_steps() == 1
+
+
+@pytest.mark.parametrize('line', ['', 'x', '[]', '1', '{"step": 2}', '[' * 100_000, '\0'])
+def test_a_damaged_line(tmp_path, line):
+    run = RunFolder.create(tmp_path / 'a', {})
+    run.log(step=1, d_loss=0.5, g_loss=1.0)
+    with (run.path / 'log.jsonl').open('a') as file:
+        file.write(line + '\n')
+    with pytest.raises(ValueError, match=r'log.jsonl, line 2, is damaged .*; restore or delete it'):
+        run.history()
+    assert run.logged_steps() == 1
+
+
+def test_foreign_names_are_no_samples(tmp_path):
+    run = RunFolder.create(tmp_path / 'a', {})
+    for name in 'step_best.png', 'step_1.png', 'step_000001.png.partial', 'step_000002.png':
+        (run.path / 'samples' / name).touch()
+    assert [step for step, _ in run.samples()] == [2]
+
+
+def test_what_an_error_left_is_what_was_there(tmp_path):
+    file = tmp_path / 'a'
+    file.write_text('before')
+
+    def write():
+        with complete(file) as stream:
+            stream.write(b'after')
+            raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with pytest.raises(OSError, match=r'a cannot be written \(No space.*make room, and go on'):
+        write()
+    assert file.read_text() == 'before'
+    assert [file.name for file in tmp_path.iterdir()] == ['a']
+
+
+def test_the_newest_of_a_family_comes_first(tmp_path):
+    for age, name in enumerate(['a-3', 'a', 'a-12']):
+        run = RunFolder.create(tmp_path / name, {})
+        os.utime(run.path / 'config.json', (age, age))
+    for name in 'a-b', 'ab', 'a-', 'a-4':
+        (tmp_path / name).mkdir()
+    found = [run.path.name for run in RunFolder.family(tmp_path / 'a')]
+    assert found == ['a-12', 'a', 'a-3']
+    assert RunFolder.family(tmp_path / 'missing' / 'a') == []
+
+
+def test_hindrances():
+    stored = {'seed': 1, 'minutes': None, 'run_dir': 'a', 'recipe': {'rate_decay': False}}
+    assert hindrances(stored, stored | {'minutes': 3, 'run_dir': 'b', 'tensorflow': '9'}) == []
+    assert hindrances(stored, stored | {'seed': 2}) == ['seed is 2, was 1']
+    decaying = stored | {'recipe': {'rate_decay': True}}
+    assert hindrances(decaying, decaying | {'minutes': 3}) == ['minutes is 3, was None']
+    assert hindrances({}, {'seed': 1}) == ["seed is 1, was 'not given'"]
+    assert hindrances({'recipe': 3}, {'recipe': 3}) == []
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['', '{}', '[]', '{"step": 5.5}', '{"step": -1}', '{"step": 7}', '{"a": 1}', '[' * 99_999],
+)
+def test_damaged_positions(tmp_path, text):
+    run = RunFolder.create(tmp_path / 'a', {})
+    (run.path / 'checkpoints' / 'step_000005.json').write_text(text)
+    with pytest.raises(ValueError, match='is damaged'):
+        run.position(5)

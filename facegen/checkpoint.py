@@ -1,0 +1,140 @@
+"""Checkpoints: the variables of a training, kept so that it goes on as if it had never stopped."""
+
+import errno
+import math
+import re
+from dataclasses import replace
+
+from facegen.run import START
+from facegen.session import tf
+
+CHECK_EVERY = 50  # steps from one look at all weights for NaN to the next
+MOST_DIVERGENCES = 3
+ADVICE = (
+    'lower the learning rate (of a recipe: learning_rate), or choose another recipe, and look for '
+    'pictures with NaN'
+)
+# Real and drawn pictures move these averages in either order, and nothing ever reads them.
+UNREAD = re.compile(r'discriminator/.*/moving_(mean|variance)')
+
+
+class Checkpoints:
+    """What initialises, saves, restores and checks the variables of the default graph.
+
+    Saved are all: weights, batch-norm statistics, averages, what the optimisers keep, and counters;
+    but for the discriminator's batch-norm averages, which no picture and no training depends on.
+    """
+
+    def __init__(self):
+        """Add the operations, before the graph is finalised."""
+        variables = [v for v in tf.global_variables() if not UNREAD.fullmatch(v.op.name)]
+        self.variables = {v.op.name: v for v in variables}
+        self.initialize = tf.global_variables_initializer()
+        self.saver = tf.train.Saver(variables, max_to_keep=0)  # the run folder deletes old ones
+        self.finite = tf.reduce_all(
+            [tf.reduce_all(tf.is_finite(v)) for v in variables if v.dtype.is_floating]
+        )
+
+    def restore(self, sess, run, show_every):
+        """Initialise the variables, or restore those of the newest good checkpoint; return its position.
+
+        What the run noted beyond it is cut off. An older checkpoint is taken where the newest is
+        damaged, or the log lacks steps before it. The session and the run are those to `save` later.
+
+        Raises ValueError if all checkpoints are damaged, or are those of other networks; nothing is
+        changed then.
+        """
+        self.sess, self.run, self.show_every = sess, run, show_every
+        sess.run(self.initialize)
+        position = self.newest_good()
+        self.saved_step = position.step if position else None
+        position = position or START
+        run.cut_back(position.step, show_every)
+        begun = f', continued from step {position.step:,}' if position.step else ''
+        print(f'run folder: {run.path}{begun}')
+        return position
+
+    def newest_good(self):
+        """Restore the newest good checkpoint; return its position, None where there is none at all."""
+        saved = [step for step, _ in self.run.index_files('checkpoints')]
+        logged = self.run.logged_steps()
+        for step in sorted(saved, key=lambda step: (step <= logged, step), reverse=True):
+            name = str(self.run.path / 'checkpoints' / f'step_{step:06d}')
+            try:
+                position = self.run.position(step)
+                others = misfit(name, self.variables)
+                if not others:
+                    self.saver.restore(self.sess, name)
+                    if self.sess.run(self.finite):
+                        return position
+                    raise ValueError('NaN or infinity')
+            except (ValueError, tf.errors.OpError) as error:
+                reason = str(error).splitlines()[0]
+                print(f'{self.run.path}: the weights of step {step:,} are damaged ({reason})')
+            else:
+                raise ValueError(
+                    f'{self.run.path} cannot be continued: its weights are those of other networks '
+                    f"than the notebook's ({others}); leave resume out to start a new run"
+                )
+        if saved:
+            raise ValueError(
+                f'{self.run.path} cannot be continued: none of its weights can be read; restore its '
+                'folder checkpoints, or leave resume out to start a new run'
+            )
+        return None
+
+    def save(self, position):
+        """Save the variables at a position, unless they are saved already.
+
+        Raises FloatingPointError, and saves nothing, if one is NaN or infinite; OSError if the disk
+        is full or cannot be written.
+        """
+        if position.step == self.saved_step:
+            return
+        if not self.sess.run(self.finite):
+            raise FloatingPointError(
+                f'the weights of step {position.step:,} are NaN or infinite and are not saved; '
+                f'the last good ones are in {self.run.path}: {ADVICE}'
+            )
+        with self.run.new_checkpoint(position) as name:
+            try:
+                self.saver.save(self.sess, name, write_meta_graph=False, write_state=False)
+            except tf.errors.OpError as error:
+                full = isinstance(error, tf.errors.ResourceExhaustedError)
+                code = errno.ENOSPC if full else errno.EIO
+                raise OSError(code, error.message.splitlines()[0]) from error
+        self.saved_step = position.step
+
+    def went_back(self, batches, losses):
+        """After a step of `batches`, tell whether it has diverged and the run is back where it was good.
+
+        It has if a loss is NaN or infinite or, looked at every 50 steps and before every `save`, a
+        weight is. Raises FloatingPointError, with advice, after three times.
+        """
+        step = batches.position.step
+        look = step % CHECK_EVERY == 0 or step % self.show_every == 0 or batches.is_ending()
+        if all(map(math.isfinite, losses)) and not (look and not self.sess.run(self.finite)):
+            return False
+        divergences = batches.position.divergences + 1
+        what = f'Step {step:,}: losses or weights are NaN or infinite'
+        if divergences > MOST_DIVERGENCES:
+            raise FloatingPointError(
+                f'{what}, for the {divergences}th time; the last good weights are in '
+                f'{self.run.path}: {ADVICE}'
+            )
+        print(f'{what}; going back, and on with other random numbers')
+        good = self.restore(self.sess, self.run, self.show_every)
+        batches.go_to(replace(good, divergences=divergences))
+        return True
+
+
+def misfit(checkpoint, variables):
+    """Return how a checkpoint does not fit `variables` {name: variable}; nothing if it does.
+
+    TensorFlow restores a resource variable to whatever shape was saved, without a word.
+    """
+    shapes = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+    for name, variable in variables.items():
+        if shapes.get(name) != variable.shape.as_list():
+            return f'{name}: expected {variable.shape}, found {shapes.get(name)}'
+    return ''
