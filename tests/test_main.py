@@ -245,7 +245,7 @@ def test_damaged_runs(run, tmp_path, capsys, damage, message):
 
 def test_help_explains_every_option():
     (verbs,) = (action.choices for action in parser()._actions if action.dest == 'verb')
-    assert set(verbs) == {'train', 'generate', 'evaluate'}
+    assert set(verbs) == {'train', 'generate', 'evaluate', 'legacy'}
     for name, verb in verbs.items():
         done = facegen(name, '--help', cwd=ROOT)
         assert done.returncode == 0
