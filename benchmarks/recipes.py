@@ -135,7 +135,9 @@ def recipe_of(run_dir):
 
 
 def mean_and_error(values, digits):
-    """Return a mean, and its standard error where there is more than one value."""
+    """Return a mean, and its standard error where there is more than one value; 'never' for nan."""
+    if any(map(math.isnan, values)):
+        return 'never'
     mean = f'{statistics.mean(values):.{digits}f}'
     if len(values) < 2:
         return mean
