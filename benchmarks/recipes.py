@@ -67,6 +67,8 @@ def measure(recipe, seed, options, extra):
     with tempfile.TemporaryDirectory() as folder:
         run_dir = options.runs / f'{options.dataset}-{recipe}-{seed}' if options.runs else folder
         run_dir = Path(run_dir, 'run').resolve()
+        if run_dir.exists():
+            raise ValueError(f'{run_dir} is there already; choose another --runs')
         started = time.time()
         _, seconds = facegen('train', *data, *settings, '--run-dir', run_dir)
         scores, _ = facegen('evaluate', run_dir, *data, '--seed', seed + 1000)

@@ -2,7 +2,8 @@
 
 The network is the classic one (recipe `mirrored`, batch 64, 28x28). Every way runs in a process of
 its own, one after the other, all of them `--repeats` times; ours are timed inside `train` itself, with
-all that it does around a step. Prints one JSON line for each way: median and spread of images/s, and
+all that it does around a step. `exercise`, `in-turn` and `torch` train the networks in turn, `together` and
+`keras` both from one forward pass. Prints one JSON line for each way: median and spread of images/s, and
 the median of the ratios to the exercise's of the same round.
 
     python benchmarks/step.py [--channels 3] [--ways exercise together …] [--steps 100] [--repeats 3]

@@ -460,8 +460,14 @@ def legacy(arguments):
     return 0
 
 
+def prefer_own_modules():
+    """Import this project's `helper`, even where a folder with an old one is the working folder."""
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+
+
 def main(arguments=None):
     """Run the command line; return the exit status: 2 after bad input, 1 after a failure."""
+    prefer_own_modules()
     arguments = parser().parse_args(arguments)
     try:
         status = arguments.run(arguments)

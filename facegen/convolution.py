@@ -54,19 +54,18 @@ def kernel_gradient(images, kernel, gradient, op):
 
     `images` [n, h, w, inputs] are what it read, `gradient` [n, a, b, outputs] is that of what it wrote.
     """
-    shapes = [tensor.shape.as_list() for tensor in (images, kernel, gradient)]
-    places = patch_places(*shapes, op)
+    places = patch_places(images.shape, kernel.shape, gradient.shape, op)
     if places is None:
         return tf.raw_ops.Conv2DBackpropFilter(
             input=images, filter_sizes=tf.shape(kernel), out_backprop=gradient, **attributes(op)
         )
-    _, height, width, inputs = shapes[0]
-    outputs = shapes[1][-1]
+    _, height, width, inputs = images.shape.as_list()
+    outputs = kernel.shape.as_list()[-1]
     pixels = tf.pad(tf.reshape(images, [-1, height * width, inputs]), [[0, 0], [0, 1], [0, 0]])
     weights = kernel.shape.num_elements() // outputs  # of one output
     patches = tf.reshape(tf.gather(pixels, places, axis=1), [-1, weights])
     product = tf.matmul(patches, tf.reshape(gradient, [-1, outputs]), transpose_a=True)
-    return tf.reshape(product, shapes[1])
+    return tf.reshape(product, kernel.shape)
 
 
 def patch_places(images, kernel, gradient, op):
@@ -75,12 +74,16 @@ def patch_places(images, kernel, gradient, op):
     Pixels are counted row by row; beyond the border, it is the one behind the last. The arguments
     are shapes. Returns None where the product would be slower, or is not for such an `op`.
     """
-    known = all(None not in shape[1:] for shape in (images, kernel, gradient))
+    if None in (images.rank, gradient.rank):
+        return None
+    images, kernel, gradient = (shape.as_list() for shape in (images, kernel, gradient))
+    known = None not in [*images[1:], *kernel, *gradient[1:]]
     options = attributes(op)
     plain = options['padding'] == b'SAME' and options['data_format'] == b'NHWC'
     if not (known and plain and options['dilations'] == [1] * 4):
         return None
-    if gradient[1] * gradient[2] > FEW_PIXELS:
+    in_groups = images[3] != kernel[2]
+    if in_groups or gradient[1] * gradient[2] > FEW_PIXELS:
         return None
     rows, columns = (
         below(*sizes)
@@ -102,4 +105,5 @@ def below(length, kernel, places, stride):
 
 def attributes(op):
     """Return how a convolution is done."""
-    return {name: op.get_attr(name) for name in ('strides', 'padding', 'data_format', 'dilations')}
+    names = 'strides', 'padding', 'explicit_paddings', 'data_format', 'dilations'
+    return {name: op.get_attr(name) for name in names}

@@ -58,6 +58,7 @@ def r1_penalty(real_logits, images, recipe):
     arXiv:1801.04406, equation 9). A D that knows its pictures by heart is steep around them. The
     penalty costs a second derivative, so only one step in R1_EVERY has it, as many times as heavy,
     and the others have 0 (lazy regularisation: Karras et al. 2020, arXiv:1912.04958, appendix B).
+    The steps are those of the graph's global step, which D's optimiser counts.
     """
 
     def penalty():
@@ -66,7 +67,7 @@ def r1_penalty(real_logits, images, recipe):
         return R1_EVERY * recipe.r1_weight / 2 * mean(squares)
 
     step = tf.train.get_or_create_global_step()
-    return tf.cond(tf.equal(step % R1_EVERY, 0), penalty, lambda: tf.constant(0.0))
+    return tf.cond(tf.equal(step % R1_EVERY, 0), penalty, lambda: tf.zeros([], real_logits.dtype))
 
 
 def undecided_losses(recipe):

@@ -1,5 +1,6 @@
 """Recipes: everything that varies between two trainings of the same notebook functions."""
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Literal, NamedTuple
@@ -22,7 +23,7 @@ class Recipe:
     d_filters: tuple[int, ...] = (64, 128, 256)  # of its convolutions, each halves the picture
     g_filters: tuple[int, ...] = (256, 128)  # of its layers but the last, each twice the size
     g_last_filters: int = (
-        0  # of a layer at full size, which a 3x3 convolution makes a picture; 0: none
+        0  # of a layer at full size, behind which a 3x3 convolution draws; 0: none
     )
     d_hidden: int = 0  # units of a dense layer behind its convolutions; 0: none
     g_hidden: int = 0  # units of a dense layer between the latent and its first picture; 0: none
@@ -74,7 +75,7 @@ class Recipe:
         }
         or_none = ['ema_half_life', 'd_hidden', 'g_hidden', 'g_last_filters', 'z_categories']
         for name, lowest in (least | dict.fromkeys([*or_none, 'r1_weight'], 0)).items():
-            if getattr(self, name) < lowest:
+            if not lowest <= getattr(self, name) < math.inf:
                 raise ValueError(f'{name} is {getattr(self, name)}; expected at least {lowest}')
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -87,7 +88,7 @@ class Recipe:
                 )
         if self.image_size < 4 or self.image_size % 4:
             raise ValueError(f'image_size is {self.image_size}; expected a multiple of 4 pixels')
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f'learning_rate is {self.learning_rate}; expected more than 0')
         if self.smoothing and self.loss in ('hinge', 'relativistic'):
             raise ValueError(

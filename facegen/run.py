@@ -131,7 +131,8 @@ def undamaged_lines(file, numbers):
 def flattened(config):
     """Return a configuration with the settings of its recipe as 'recipe.NAME'."""
     recipe = config.get('recipe')
-    inner = recipe if isinstance(recipe, dict) else {'': recipe}
+    defaults = json.loads(to_json(Recipe()))  # of settings that were added after that training
+    inner = defaults | recipe if isinstance(recipe, dict) else {'': recipe}
     outer = {name: value for name, value in config.items() if name != 'recipe'}
     return outer | {f'recipe.{name}': value for name, value in inner.items()}
 
@@ -235,6 +236,11 @@ class RunFolder:
         for folder in path.parent.iterdir() if path.parent.is_dir() else ():
             match, config = pattern.fullmatch(folder.name), folder / 'config.json'
             if match and config.is_file():
+                try:
+                    cls(folder).config()
+                except ValueError as error:
+                    print(f'{folder} is left out: {error}')
+                    continue
                 found.append((config.stat().st_mtime, int(match[1] or 1), folder))
         return [cls(folder) for *_, folder in sorted(found, reverse=True)]
 

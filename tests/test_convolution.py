@@ -78,6 +78,7 @@ def test_transposed_convolution(always, side, inputs, outputs, kernel, stride):
         (28, {'strides': 2, 'padding': 'SAME'}),  # 14x14 are too many
         (7, {'strides': 1, 'padding': 'VALID'}),
         (7, {'strides': 1, 'padding': 'SAME', 'dilations': 2}),
+        (7, {'strides': 1, 'padding': [[0, 0], [2, 1], [0, 1], [0, 0]]}),
     ],
 )
 def test_others_are_left_alone(always, side, options):
@@ -85,6 +86,23 @@ def test_others_are_left_alone(always, side, options):
         lambda x, w: tf.nn.conv2d(x, w, **options), [2, side, side, 2], [3, 3, 2, 2]
     )
     check(results, replaced=False)
+
+
+def test_groups_are_left_alone(always):
+    results = both_gradients(lambda x, w: tf.nn.conv2d(x, w, 2, 'SAME'), [2, 7, 7, 4], [3, 3, 2, 6])
+    check(results, replaced=False)
+
+
+@pytest.mark.parametrize('unknown', ['images', 'kernel'])
+def test_unknown_shapes_are_left_alone(always, unknown):
+    images, kernel = np.ones([2, 4, 4, 3], np.float32), np.ones([3, 3, 3, 2], np.float32)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.float32, None if unknown == 'images' else images.shape)
+        w = tf.placeholder(tf.float32, [None] * 4 if unknown == 'kernel' else kernel.shape)
+        with convolution.fast_kernel_gradients('auto'):
+            (by_kernel,) = tf.gradients(tf.nn.conv2d(x, w, 1, 'SAME'), w)
+        found = sess.run(by_kernel, {x: images, w: kernel})
+    assert found[:, :, 0, 0].tolist() == [[18, 24, 18], [24, 32, 24], [18, 24, 18]]
 
 
 def test_float32_is_left_alone():

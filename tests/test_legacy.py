@@ -642,6 +642,16 @@ def test_installed_package_works_in_any_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1:] == ['5000', 'True True', f'True {tmp_path / "site"}']
+    train = ['train', '--dataset', 'mnist', '--data', 'sample', '--max-steps', '1']
+    done = subprocess.run(
+        [sys.executable, '-m', 'facegen', *train],
+        cwd=tmp_path / 'work',
+        env={**os.environ, 'PYTHONPATH': str(tmp_path / 'site')},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_package_asks_for_what_the_project_is_tested_with():

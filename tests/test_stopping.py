@@ -3,7 +3,6 @@
 import signal
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from jupyter_client.manager import start_new_kernel
@@ -98,4 +97,3 @@ def test_the_stop_button_of_a_notebook(kernel, tiny_pictures, tmp_path):
     assert reply['content']['status'] == 'ok'
     assert RunFolder(folder).saved_step() == step + 2
     assert [line['step'] for line in RunFolder(folder).history()] == [*range(1, step + 3)]
-    assert Path(folder / 'samples').is_dir()

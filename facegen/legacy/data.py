@@ -52,7 +52,7 @@ class ClassicData:
         """Return the folder of JPEGs of 'mnist' or 'celeba', made if it is not there yet."""
         folder = self.root / FOLDERS[name]
         if name not in self.sources:
-            self.sources[name] = source = self.source(name)
+            source = self.source(name)
             pictures = source if source.is_dir() else self.digits(source)
             try:
                 link(folder, pictures)
@@ -61,6 +61,7 @@ class ClassicData:
                     raise
                 self.data_dir = Path(tempfile.mkdtemp(prefix='facegen-'))
                 link(self.root / FOLDERS[name], pictures)
+            self.sources[name] = source
         return self.root / FOLDERS[name]
 
     def source(self, name):

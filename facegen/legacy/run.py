@@ -76,6 +76,8 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
     book = read(path)
     if out.exists() and out.samefile(path):
         raise ValueError(f'--out {out} is the notebook itself; choose another name')
+    if out.is_dir():
+        raise ValueError(f'--out {out} is a folder; name a file, such as {out / "again.ipynb"}')
     if not out.parent.is_dir():
         raise ValueError(f'--out {out}: there is no folder {out.parent}')
     prepare(book, data_dir, data)
@@ -94,8 +96,8 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
         save(book, out)
         with contextlib.suppress(OSError):
             folder.rmdir()
-    if folder.exists():
-        print(f'what the notebook has written: {folder}')
+        if folder.exists():
+            print(f'what the notebook has written: {folder}')
 
 
 def prepare(book, data_dir, data):

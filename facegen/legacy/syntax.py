@@ -44,6 +44,9 @@ PYTHON_2 = (
     (r'^(\s*)print\s*$', r'\1print()'),
     (r'^(\s*except\s+[^:]+?)\s*,\s*(\w+)\s*:', r'\1 as \2:'),
     (r'^(\s*raise\s+\w+)\s*,\s*(.+)$', r'\1(\2)'),
+)
+# The same, tried only where those are not enough, since they change what stands in quotes too
+PYTHON_2_ANYWHERE = (
     (r'<>', '!='),
     (r'(?<![\w.])0([0-7]+)(?![\w.])', r'0o\1'),
     (r'\basync\b', 'async_'),  # a keyword since Python 3.7
@@ -114,10 +117,11 @@ def _loose(version):
 
 def translate(lines):
     """Return the lines of a cell, in Python 3 where only that makes them parse."""
-    if parses(lines):
-        return lines
-    translated = [_translate_line(line) for line in lines]
-    return translated if parses(translated) else lines
+    for patterns in (), PYTHON_2, PYTHON_2 + PYTHON_2_ANYWHERE:
+        translated = [_translate_line(line, patterns) for line in lines]
+        if parses(translated):
+            return translated
+    return lines
 
 
 def parses(lines):
@@ -131,9 +135,9 @@ def parses(lines):
     return True
 
 
-def _translate_line(line):
+def _translate_line(line, patterns):
     end = '\n' if line.endswith('\n') else ''
     line = line.removesuffix('\n')
-    for pattern, replacement in PYTHON_2:
+    for pattern, replacement in patterns:
         line = re.sub(pattern, replacement, line)
     return line + end
