@@ -543,13 +543,16 @@ def test_titles_say_what_a_cell_does():
     ],
 )
 def test_lines_of_python_2(old, new):
-    assert syntax._translate_line(old + '\n') == new + '\n'
+    every = syntax.PYTHON_2 + syntax.PYTHON_2_ANYWHERE
+    assert syntax._translate_line(old + '\n', every) == new + '\n'
 
 
 def test_cells_that_parse_or_cannot_be_saved_stay_as_they_are():
     for lines in (['print = 3\n', 'a = "print x"'], ['print x\n', 'def (']):
         assert syntax.translate(lines) == lines
     assert syntax.translate(['print 1\n', 'x = "a"\n']) == ['print(1)\n', 'x = "a"\n']
+    assert syntax.translate(['print "2017-01-05 <>"']) == ['print("2017-01-05 <>")']
+    assert syntax.translate(['if 1 <> 01: pass']) == ['if 1 != 0o1: pass']
 
 
 def test_loose_versions():
