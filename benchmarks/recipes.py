@@ -164,7 +164,7 @@ def main():
         return
     if options.figure:
         file, *runs = options.figure
-        plot.last_grids({recipe_of(run): run for run in runs}).save(file)
+        plot.few_colors(plot.last_grids({recipe_of(run): run for run in runs})).save(file)
         return
     if not options.dataset:
         parser.error('give --dataset, --table or --figure')
