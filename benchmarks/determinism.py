@@ -1,0 +1,87 @@
+"""What equal results for equal seeds cost: a step with and without what they need.
+
+That is resource variables, and for updates together that both gradients are computed before either is
+applied. Prints one JSON line: images/s of both ways, in turn, in processes of their own, and the ratios.
+
+    python benchmarks/determinism.py [--repeats 3]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+WARM_UP, STEPS = 20, 100
+
+
+def images_per_second(*, ordered):
+    """Time steps of the classic network, both updates in one run."""
+    from facegen import notebook, session
+    from facegen.recipes import CLASSIC
+    from facegen.session import tf
+
+    functions = notebook.definitions()
+    if not ordered:
+        tf.disable_resource_variables()
+    recipe = replace(CLASSIC, updates='together' if ordered else 'in-turn')
+    size = recipe.batch_size
+    rng = np.random.default_rng(0)
+    with tf.Graph().as_default():
+        (input_real, input_z, rate), turns = functions.build_graph(
+            (60_000, 28, 28, 1), recipe.z_dim, size, recipe.beta1, recipe
+        )
+        both = [part for turn in turns for part in turn]
+        feed = {
+            input_real: rng.uniform(-1, 1, [size, 28, 28, 1]),
+            input_z: rng.uniform(-1, 1, [size, recipe.z_dim]),
+            rate: recipe.learning_rate,
+        }
+        with tf.Session(config=session.config()) as sess:
+            sess.run(tf.global_variables_initializer())
+            for _ in range(WARM_UP):
+                sess.run(both, feed)
+            started = time.perf_counter()
+            for _ in range(STEPS):
+                sess.run(both, feed)
+            return STEPS * size / (time.perf_counter() - started)
+
+
+def measured(way):
+    """Return what a process of its own measures."""
+    command = [sys.executable, __file__, '--way', way]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def main():
+    """Measure both ways, or one as a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--way', choices=['ordered', 'unordered'], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way:
+        print(json.dumps(images_per_second(ordered=options.way == 'ordered')))
+        return
+    rounds = [(measured('ordered'), measured('unordered')) for _ in range(options.repeats)]
+    ordered, unordered = (statistics.median(rates) for rates in zip(*rounds, strict=True))
+    line = {
+        'benchmark': 'determinism',
+        'images_per_second': round(ordered, 1),
+        'unordered': round(unordered, 1),
+        'cost': [round(1 - a / b, 3) for a, b in rounds],
+        'median_cost': round(statistics.median(1 - a / b for a, b in rounds), 3),
+    }
+    print(json.dumps(line))
+
+
+if __name__ == '__main__':
+    main()
