@@ -25,6 +25,8 @@ LOCK, PARTIAL, WRITING = '.lock', '.partial', '.writing'  # names of what is no 
 LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training ends
 DECIDE_NOTHING = ('run_dir', 'print_every')  # settings that change no number
 VERSIONS = ('tensorflow', 'python', 'device')
+LOGGED = ('step', 'd_loss', 'g_loss')  # numbers in every line of log.jsonl
+SCORED = ('step', 'frechet_distance')  # likewise of scores.jsonl
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,12 @@ def hindrances(stored, wanted):
     return differences(stored, wanted, sorted(names))
 
 
+def named(path):
+    """Return a path with a name to put a number behind, which '.' lacks."""
+    path = Path(path)
+    return path if path.name else path.resolve()
+
+
 def is_empty(folder):
     """Tell whether a folder holds nothing, but for what a killed process may leave at its start."""
     return all(file.name == LOCK or file.name.endswith(PARTIAL) for file in folder.iterdir())
@@ -218,8 +226,7 @@ class RunFolder:
 
         Raises OSError where it cannot be written.
         """
-        path = Path(path)
-        path = path if path.name else path.resolve()  # '.' has no name to put a number behind
+        path = named(path)
         numbered = (path.with_name(f'{path.name}-{number}') for number in itertools.count(2))
         run = next(run for run in map(cls, itertools.chain([path], numbered)) if run.claim())
         run.write_config(config)
@@ -229,8 +236,7 @@ class RunFolder:
     @classmethod
     def family(cls, path):
         """Return the runs at `path`, `path-2`, `path-3`…, the newest first."""
-        path = Path(path)
-        path = path if path.name else path.resolve()
+        path = named(path)
         pattern = re.compile(re.escape(path.name) + r'(?:-(\d{1,9}))?')
         found = []
         for folder in path.parent.iterdir() if path.parent.is_dir() else ():
@@ -346,11 +352,11 @@ class RunFolder:
 
     def history(self):
         """Return the logged lines, oldest first, as dictionaries; raise ValueError if damaged."""
-        return list(parsed_lines(self.path / 'log.jsonl', ('step', 'd_loss', 'g_loss')))
+        return list(parsed_lines(self.path / 'log.jsonl', LOGGED))
 
     def logged_steps(self):
         """Return the number n such that the log begins with the steps 1 to n, undamaged."""
-        lines = undamaged_lines(self.path / 'log.jsonl', ('step', 'd_loss', 'g_loss'))
+        lines = undamaged_lines(self.path / 'log.jsonl', LOGGED)
         steps = itertools.takewhile(
             lambda pair: pair[0] == pair[1]['step'], enumerate(lines, start=1)
         )
@@ -377,7 +383,7 @@ class RunFolder:
 
         Raises ValueError if they are damaged.
         """
-        return list(parsed_lines(self.path / 'scores.jsonl', ('step', 'frechet_distance')))
+        return list(parsed_lines(self.path / 'scores.jsonl', SCORED))
 
     def cut_back(self, step, show_every):
         """Forget what lies beyond `step`, so that a training can go on from there.
@@ -386,8 +392,8 @@ class RunFolder:
         the log does not reach that far.
         """
         for name, numbers in (
-            ('log.jsonl', ('step', 'd_loss', 'g_loss')),
-            ('scores.jsonl', ('step', 'frechet_distance')),
+            ('log.jsonl', LOGGED),
+            ('scores.jsonl', SCORED),
         ):
             file = self.path / name
             if file.exists():
