@@ -18,10 +18,8 @@ NOTE = (
     'or a grid is saved and evaluated comes from the parameter cell of the notebook.'
 )
 DEFAULT_RECIPES = {'mnist': 'digits', 'celeba': 'faces'}
-PICTURES = {
-    'mnist': 120_000,
-    'celeba': 220_000,
-}  # that trainings see by default; minutes on two cores
+# That a training sees by default: minutes on two cores
+PICTURES = {'mnist': 120_000, 'celeba': 220_000, 'folder': 220_000}
 EVALUATED = {'mnist': 10_000, 'celeba': 2000, 'folder': 2000}  # pictures of a run
 
 
@@ -330,7 +328,7 @@ def default_epochs(name, count, recipe):
 
     if name in helper.SOURCES and count == helper.SOURCES[name].num_pictures:
         return getattr(recipe, f'{name}_epochs')
-    return max(1, round(PICTURES.get(name, PICTURES['celeba']) / count))
+    return max(1, round(PICTURES[name] / count))
 
 
 def generate(arguments):
