@@ -620,6 +620,18 @@ def test_a_part_of_the_files_is_decoded_from_them(tmp_path):
     assert classic.decoded('mnist', str(tmp_path)) == str(tmp_path)
 
 
+def run_installed(folder, *arguments):
+    """Run Python in `folder`/work with the package that is installed in `folder`/site."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder / 'work',
+        env={**os.environ, 'PYTHONPATH': str(folder / 'site')},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.slow
 def test_installed_package_works_in_any_folder(tmp_path):
     """`pip install .` ships all that the notebook, the samples and old notebooks need."""
@@ -635,25 +647,11 @@ def test_installed_package_works_in_any_folder(tmp_path):
         'print(len(notebook.code_cells(notebook.NOTEBOOK)) > 9, legacy.ROOT)\n'
         "legacy.original('problem_unittests')"
     )
-    done = subprocess.run(
-        [sys.executable, '-c', script],
-        cwd=tmp_path / 'work',
-        env={**os.environ, 'PYTHONPATH': str(tmp_path / 'site')},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_installed(tmp_path, '-c', script)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1:] == ['5000', 'True True', f'True {tmp_path / "site"}']
     train = ['train', '--dataset', 'mnist', '--data', 'sample', '--max-steps', '1']
-    done = subprocess.run(
-        [sys.executable, '-m', 'facegen', *train],
-        cwd=tmp_path / 'work',
-        env={**os.environ, 'PYTHONPATH': str(tmp_path / 'site')},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_installed(tmp_path, '-m', 'facegen', *train)
     assert done.returncode == 0, done.stderr
 
 
