@@ -1,5 +1,8 @@
 """Latents, and the pictures that a generator makes of them."""
 
+from contextlib import contextmanager
+from typing import NamedTuple
+
 import numpy as np
 
 from facegen import averaging, notebook, session
@@ -35,11 +38,31 @@ def draw(sess, input_z, z, *, batch_size=100):
     )
 
 
-def generate(run, count, seed, *, weights='last', batch_size=100):
-    """Return `count` pictures of a trained generator, uint8 [count, height, width, channels].
+class Restored(NamedTuple):
+    """A trained generator: its session, the placeholder of latents, and the pictures it makes of them.
 
-    They are its raw output, in float32 arithmetic, for the latents `latents(seed, count, z_dim)`,
-    drawn with its averaged weights where the recipe averages. `weights` are the 'last' or the 'best'.
+    Called with latents [n, z_dim] it returns uint8 pictures [n, h, w, c].
+    """
+
+    sess: tf.Session
+    input_z: tf.Tensor  # [None, z_dim]
+    samples: tf.Tensor  # [None, h, w, c] in [-1, 1]
+
+    @property
+    def z_dim(self):
+        """The length of a latent."""
+        return self.input_z.shape[1]
+
+    def __call__(self, z):
+        """Return the pictures of latents."""
+        return draw(self.sess, self.input_z, z)
+
+
+@contextmanager
+def restored(run, weights='last'):
+    """Yield the `Restored` generator of a run folder, in float32 arithmetic, in a graph of its own.
+
+    It has its averaged weights where the recipe averages. `weights` are the 'last' or the 'best'.
 
     Raises FileNotFoundError for a folder without a run or weights, ValueError for a run that is
     damaged or was trained with another generator than the notebook's.
@@ -56,23 +79,30 @@ def generate(run, count, seed, *, weights='last', batch_size=100):
         )
     checkpoint = run.checkpoint(weights)
     generator = notebook.definitions().generator
-    with tf.Graph().as_default():
+    with tf.Graph().as_default() as graph:
         input_z = tf.placeholder(tf.float32, [None, z_dim])
         generator(input_z, channels, recipe=recipe)
         samples = generator(input_z, channels, is_train=False, recipe=recipe)
         tf.add_to_collection('samples', samples)
         variables = averaging.variables_to_restore(tf.global_variables('generator/'), recipe)
         saver = tf.train.Saver(variables)
-        tf.get_default_graph().finalize()
-        with tf.Session(config=session.config('float32')) as sess:
-            try:
-                if others := misfit(checkpoint, variables):
-                    raise ValueError(others)
-                saver.restore(sess, checkpoint)
-            except (tf.errors.OpError, ValueError) as error:
-                raise ValueError(
-                    f'the weights in {run.path} are damaged, or those of another generator than '
-                    f'that of {notebook.NOTEBOOK.name} ({type(error).__name__})'
-                ) from error
-            z = latents(seed, count, z_dim)
-            return draw(sess, input_z, z, batch_size=batch_size)
+    with tf.Session(graph=graph, config=session.config('float32')) as sess:
+        try:
+            if others := misfit(checkpoint, variables):
+                raise ValueError(others)
+            saver.restore(sess, checkpoint)
+        except (tf.errors.OpError, ValueError) as error:
+            raise ValueError(
+                f'the weights in {run.path} are damaged, or those of another generator than '
+                f'that of {notebook.NOTEBOOK.name} ({type(error).__name__})'
+            ) from error
+        yield Restored(sess, input_z, samples)
+
+
+def generate(run, count, seed, *, weights='last'):
+    """Return `count` pictures of a trained generator, uint8 [count, height, width, channels].
+
+    They are its raw output for the latents `latents(seed, count, z_dim)`. Raises like `restored`.
+    """
+    with restored(run, weights) as trained:
+        return trained(latents(seed, count, trained.z_dim))
