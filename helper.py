@@ -693,6 +693,19 @@ class Dataset:
                 batches, which gives none.
 
         """
+        return (
+            self._scaled(chosen)
+            for chosen in self.get_indices(batch_size, epoch=epoch, start=start)
+        )
+
+    def _scaled(self, chosen):
+        images = self.pixels[chosen].astype(np.float32)
+        images /= 255  # in place, so that no further arrays are made
+        images -= 0.5
+        return images
+
+    def get_indices(self, batch_size, *, epoch=None, start=0):
+        """Return a generator of int64 [batch_size]: which of `pixels` are in the batches of `get_batches`."""
         _require_whole(batch_size=batch_size, least=1)
         _require_whole(start=start, least=0)
         if batch_size > len(self.pixels):
@@ -712,14 +725,8 @@ class Dataset:
         order = np.arange(len(self.pixels))
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
-        return self._batches(order, batch_size, start)
-
-    def _batches(self, order, batch_size, start):
-        for first in range(start * batch_size, len(order) - batch_size + 1, batch_size):
-            images = self.pixels[order[first : first + batch_size]].astype(np.float32)
-            images /= 255  # in place, so that no further arrays are made
-            images -= 0.5
-            yield images
+        firsts = range(start * batch_size, len(order) - batch_size + 1, batch_size)
+        return (order[first : first + batch_size] for first in firsts)
 
 
 def _require_whole(*, least, **named):

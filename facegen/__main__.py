@@ -105,10 +105,27 @@ def parser():
     )
     verb.add_argument(
         '--precision',
-        choices=['auto', 'float32'],
+        choices=['auto', 'float32', 'float16'],
         default=argparse.SUPPRESS,
         help='of convolutions and matrix products (default: as the recipe says; auto: bfloat16 where '
-        'the CPU multiplies it natively, float32 elsewhere)',
+        'the CPU multiplies it natively, float32 elsewhere; float16: on a GPU)',
+    )
+    verb.add_argument(
+        '--xla',
+        action='store_true',
+        default=argparse.SUPPRESS,
+        help='compile the graph; for a GPU (default: as the recipe says)',
+    )
+    verb.add_argument(
+        '--data-on-device',
+        action='store_true',
+        help='keep the pictures in the memory of the GPU, a byte for each of their numbers',
+    )
+    verb.add_argument(
+        '--steps-per-call',
+        type=whole_number(1),
+        default=1,
+        help='steps between two looks of Python, up to 50; for a GPU, with --updates together',
     )
     verb.add_argument(
         '--set',
@@ -279,7 +296,7 @@ def train(arguments):
         raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
     sample = 'celeba' if name == 'folder' else name  # whose settings suit these pictures
     recipe = RECIPES[options.get('recipe', DEFAULT_RECIPES[sample])]
-    named = ('updates', 'batch_size', 'precision')
+    named = ('updates', 'batch_size', 'precision', 'xla')
     changes = {name: options[name] for name in named if name in options} | dict(arguments.set)
     recipe = replace(recipe, **{'image_size': arguments.image_size} | changes)
 
@@ -318,6 +335,8 @@ def train(arguments):
         max_steps=options.get('max_steps'),
         minutes=options.get('minutes'),
         evaluation=QuickEvaluation(name, dataset.pixels),
+        steps_per_call=arguments.steps_per_call,
+        data_on_device=arguments.data_on_device,
     )
     print(f'run folder: {run_dir}')
 

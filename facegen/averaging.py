@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from facegen.session import tf
 
 
-def average_weights(train_op, variables, recipe, batch_size):
+def average_weights(train_op, variables, recipe):
     """Return (op that trains and then averages, context in which the averages are read).
 
     Each of `variables` w has an average a <- d a + (1 - d) w, with d = 2^(-batch_size / half_life)
@@ -19,7 +19,7 @@ def average_weights(train_op, variables, recipe, batch_size):
     step = tf.get_variable('average_step', [], tf.int32, tf.zeros_initializer(), trainable=False)
     with tf.control_dependencies([train_op]):
         count = step.assign_add(1)
-    decay = 0.5 ** (batch_size / recipe.ema_half_life)
+    decay = 0.5 ** (recipe.batch_size / recipe.ema_half_life)
     average = tf.train.ExponentialMovingAverage(decay, num_updates=count)
     with tf.control_dependencies([count]):
         return average.apply(variables), reading(average.average)

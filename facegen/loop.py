@@ -17,13 +17,14 @@ from facegen.recipes import Recipe
 from facegen.run import START
 
 EVALUATED = 1000  # pictures that are drawn for every evaluation of a training
-COUNTS = ('batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images')
+COUNTS = ('batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images', 'steps_per_call')
 LIMITS = ('epoch_count', 'max_steps')  # may be None, but not all of these and `minutes`
 
 
 def check_arguments(
-    *, data_shape, data_image_mode, recipe, seed, learning_rate, beta1, minutes, **counts
-):
+    *, data_shape, data_image_mode, recipe, seed, learning_rate, beta1, minutes, data_on_device,
+    **counts,
+):  # fmt: skip
     """Return the recipe that arguments of `train` make, which override four of its settings.
 
     Raises ValueError for arguments that cannot work, saying which would.
@@ -40,6 +41,11 @@ def check_arguments(
         raise ValueError(f'minutes is {minutes!r}; expected a number of more than 0')
     if minutes is None and not limits:
         raise ValueError('nothing ends this training; give epoch_count, max_steps or minutes')
+    if counts['steps_per_call'] > 1 and recipe.updates != 'together':
+        raise ValueError(
+            f'steps_per_call is {counts["steps_per_call"]}, but the updates of the recipe are '
+            f"{recipe.updates!r}; expected 1, or updates 'together'"
+        )
     if counts['z_dim'] < recipe.z_categories:
         raise ValueError(
             f'z_dim is {counts["z_dim"]}; expected at least {recipe.z_categories}, the categories of '
@@ -149,7 +155,7 @@ class Batches:
             first = self.position
             for batch, images in enumerate(self.rest_of_epoch(), first.batch + 1):
                 step = self.position.step + 1
-                if step == 1:
+                if step == 1 and np.ndim(images) > 1:  # indices have one dimension
                     check_range(images)
                 self.position = replace(self.position, step=step, batch=batch)
                 self.moved = False
@@ -219,16 +225,18 @@ def check_range(images):
         )
 
 
-def report(run, bar, settings, epoch, step, d_loss, g_loss):
-    """Log a step, move the progress bar on, and print a line every `print_every` steps."""
-    run.log(step=step, epoch=epoch, d_loss=d_loss, g_loss=g_loss)
-    bar.set_postfix(d_loss=d_loss, g_loss=g_loss, refresh=False)
-    bar.update(step * settings['batch_size'] - bar.n)  # less than 0 where a training went back
-    if step % settings['print_every'] == 0:
-        bar.write(
-            f'Epoch {epoch}/{settings["epoch_count"] or "?"} Step {step}... '
-            f'Discriminator Loss: {d_loss:.4f}... Generator Loss: {g_loss:.4f}'
-        )
+def report(run, bar, settings, noted):
+    """Log steps, [(epoch, step, {name: number})]; move the progress bar on, print every `print_every`."""
+    for epoch, step, numbers in noted:
+        run.log(step=step, epoch=epoch, **numbers)
+        losses = {name: numbers[name] for name in ('d_loss', 'g_loss')}
+        bar.set_postfix(losses, refresh=False)
+        bar.update(step * settings['batch_size'] - bar.n)  # less than 0 where a training went back
+        if step % settings['print_every'] == 0:
+            bar.write(
+                f'Epoch {epoch}/{settings["epoch_count"] or "?"} Step {step}... '
+                'Discriminator Loss: {d_loss:.4f}... Generator Loss: {g_loss:.4f}'.format(**losses)
+            )
 
 
 def random_keys(seed, position):
@@ -242,11 +250,14 @@ def random_keys(seed, position):
 def augment(images, recipe, seed):
     """Return images [batch, h, w, c] changed at random as the recipe says; `seed` is a list.
 
-    `random_flip` mirrors each picture, left to right, with probability 1/2.
+    `random_flip` mirrors each picture, left to right, with probability 1/2. Of indices [batch], in
+    place of images, those of mirrored pictures become ~index.
     """
     if not recipe.random_flip:
         return images
     flipped = np.random.default_rng(seed).random(len(images)) < 0.5
+    if images.ndim == 1:
+        return np.where(flipped, ~images, images)
     return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
 

@@ -70,6 +70,24 @@ def r1_penalty(real_logits, images, recipe):
     return tf.cond(tf.equal(step % R1_EVERY, 0), penalty, lambda: tf.zeros([], real_logits.dtype))
 
 
+D_OUTPUTS = ('d_real', 'd_fake')
+
+
+def note_d_outputs(real_logits, fake_logits):
+    """Put into the graph, to be logged, the mean probabilities of real and of drawn pictures.
+
+    They go to the collections 'd_real' and 'd_fake'.
+    """
+    for name, logits in zip(D_OUTPUTS, (real_logits, fake_logits), strict=True):
+        # In float64, which no rewrite to a lower precision touches.
+        tf.add_to_collection(name, mean(tf.sigmoid(tf.cast(logits, tf.float64))))
+
+
+def noted_d_outputs():
+    """Return {name: scalar} of `note_d_outputs`; nothing if it was not called in this graph."""
+    return {name: scalar for name in D_OUTPUTS for scalar in tf.get_collection(name)}
+
+
 def undecided_losses(recipe):
     """Return the recipe's (d_loss, g_loss) if D answers every picture as half real, half drawn.
 

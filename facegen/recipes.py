@@ -9,7 +9,7 @@ CHOICES = {  # what a setting in words may say
     'initializer': ('xavier', 'normal'),
     'loss': ('non-saturating', 'least-squares', 'hinge', 'relativistic'),
     'updates': ('in-turn', 'together'),
-    'precision': ('auto', 'float32'),
+    'precision': ('auto', 'float32', 'float16'),
 }
 
 
@@ -39,7 +39,9 @@ class Recipe:
     r1_weight: float = 0.0  # of the penalty on D's slope at real pictures (losses.r1_penalty)
     # The training
     updates: Literal['in-turn', 'together'] = 'in-turn'  # D then G, or both from one forward pass
-    precision: Literal['auto', 'float32'] = 'auto'  # auto: bfloat16 where the CPU multiplies it
+    # auto: bfloat16 where the CPU multiplies it; float16: on a GPU, with scaled losses
+    precision: Literal['auto', 'float32', 'float16'] = 'auto'
+    xla: bool = False  # compile the graph; for GPUs, a CPU is slower with it
     batch_size: int = 64  # pictures
     learning_rate: float = 3e-4  # Adam's step size at the start
     rate_decay: bool = False  # whether the learning rate falls to 0, in a line, over the run

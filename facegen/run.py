@@ -23,7 +23,12 @@ from facegen.recipes import Recipe
 KEPT = 2  # last checkpoints: an older one helps where the newest is damaged
 LOCK, PARTIAL, WRITING = '.lock', '.partial', '.writing'  # names of what is no result
 LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training ends
-DECIDE_NOTHING = ('run_dir', 'print_every')  # settings that change no number
+DECIDE_NOTHING = (
+    'run_dir',
+    'print_every',
+    'steps_per_call',
+    'data_on_device',
+)  # settings that change no number
 VERSIONS = ('tensorflow', 'python', 'device')
 LOGGED = ('step', 'd_loss', 'g_loss')  # numbers in every line of log.jsonl
 SCORED = ('step', 'frechet_distance')  # likewise of scores.jsonl

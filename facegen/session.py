@@ -100,16 +100,17 @@ def versions():
 
 
 def uses_bfloat16(precision):
-    """Tell whether sessions of that precision, 'auto' or 'float32', multiply in bfloat16."""
+    """Tell whether sessions of that precision multiply in bfloat16."""
     return precision == 'auto' and not GPUS and has_bfloat16()
 
 
-def config(precision='auto'):
+def config(precision='auto', *, xla=False):
     """Return the configuration of a session.
 
     A GPU gives memory as it is asked for, not all of it at once. Precision 'auto' lets TensorFlow's
     graph rewrite run convolutions and matrix products in bfloat16 where the CPU has it; 'float32'
-    does not.
+    does not; 'float16' lets another of its rewrites compute in float16 what a GPU can, which needs
+    `with_scaled_loss`. `xla` compiles what can be compiled, on a CPU too.
     """
     proto = tf.ConfigProto(allow_soft_placement=True)
     proto.gpu_options.allow_growth = True
@@ -118,4 +119,25 @@ def config(precision='auto'):
     rewrites.remapping = RewriterConfig.OFF
     if uses_bfloat16(precision):
         rewrites.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
+    if precision == 'float16':
+        if not GPUS:
+            print('float16 needs a GPU; this CPU computes in float32')
+        rewrites.auto_mixed_precision = RewriterConfig.ON
+    if xla:
+        optimizer = proto.graph_options.optimizer_options
+        optimizer.global_jit_level = tf.OptimizerOptions.ON_2
+        optimizer.cpu_global_jit = True
     return proto
+
+
+def with_scaled_loss(optimizer, precision):
+    """Return an optimiser fit for gradients in that precision: as it is, but for 'float16'.
+
+    There, the loss is multiplied by a number that keeps small gradients from becoming 0, and the
+    gradients are divided by it; it halves, and the step is left out, when one overflows (Micikevicius
+    et al. 2018, arXiv:1710.03740).
+    """
+    if precision != 'float16':
+        return optimizer
+    scale = tf.mixed_precision.DynamicLossScale()
+    return tf.mixed_precision.MixedPrecisionLossScaleOptimizer(optimizer, scale)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from facegen.averaging import average_weights, variables_to_restore
+from facegen.execution import Execution
 from facegen.recipes import CLASSIC, Recipe
 from facegen.session import use_tf1
 
@@ -30,9 +31,8 @@ def test_average_follows_its_formula():
         variables = tf.global_variables('generator/')
         restored = variables_to_restore(variables, Recipe(ema_half_life=10))
         train_op = kernel.assign_add([[1.0]])
-        train_op, averaged = average_weights(
-            train_op, variables, Recipe(ema_half_life=10), batch_size=10
-        )
+        recipe = Recipe(ema_half_life=10, batch_size=10)
+        train_op, averaged = average_weights(train_op, variables, recipe)
         with averaged:
             network(is_train=False)
         average = next(v for v in tf.global_variables() if 'kernel/Exp' in v.name)
@@ -61,7 +61,7 @@ def test_sampling_reads_the_average_where_there_is_one(half_life):
         network(is_train=True)
         kernel = tf.trainable_variables()[0]
         variables = tf.global_variables('generator/')
-        _, averaged = average_weights(tf.no_op(), variables, recipe, batch_size=10)
+        _, averaged = average_weights(tf.no_op(), variables, recipe)
         with averaged:
             sample = network(is_train=False)
         after = network(is_train=False)  # outside, weights are read as they are
@@ -80,7 +80,7 @@ def test_without_a_half_life_nothing_is_added():
         train_op, variables = tf.no_op(), tf.global_variables('generator/')
         names = set(variables_to_restore(variables, CLASSIC))
         count = len(graph.get_operations())
-        same, _ = average_weights(train_op, variables, CLASSIC, 64)
+        same, _ = average_weights(train_op, variables, CLASSIC)
         assert same is train_op
         assert len(graph.get_operations()) == count
     assert 'generator/dense/kernel' in names
@@ -89,7 +89,7 @@ def test_without_a_half_life_nothing_is_added():
 
 def test_train_averages_the_network_and_not_its_optimiser(notebook):
     with tf.Graph().as_default():
-        notebook.build_graph((64, 28, 28, 1), 8, 16, 0.5, Recipe(ema_half_life=10_000))
+        notebook.build_graph((64, 28, 28, 1), Recipe(ema_half_life=10_000), Execution(None))
         names = {v.op.name for v in tf.global_variables()}
     averaged = {name.removesuffix(AVERAGE) for name in names if name.endswith(AVERAGE)}
     assert averaged == {

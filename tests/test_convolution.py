@@ -115,10 +115,11 @@ def test_float32_is_left_alone():
 
 def test_networks_of_the_notebook_get_them(always, notebook):
     """Those of D's last two convolutions, for real and drawn pictures, and of G's first."""
+    from facegen.execution import Execution
     from facegen.recipes import CLASSIC
 
     with tf.Graph().as_default() as graph:
-        notebook.build_graph((64, 28, 28, 1), 10, 4, 0.5, CLASSIC)
+        notebook.build_graph((64, 28, 28, 1), CLASSIC, Execution(None))
         products = {op.name for op in graph.get_operations() if op.type == 'GatherV2'}
     assert {
         'gradients/discriminator/conv2d_1/Conv2D_grad/GatherV2',

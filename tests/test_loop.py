@@ -26,6 +26,8 @@ GOOD = {
     'run_dir': 'a',
     'max_steps': None,
     'minutes': None,
+    'steps_per_call': 1,
+    'data_on_device': False,
 }
 
 
@@ -53,6 +55,8 @@ def test_good_arguments():
         ({'seed': None}, 'seed is None'),
         ({'recipe': Recipe(z_categories=120)}, 'z_dim is 100; expected at least 120'),
         ({'recipe': 'faces'}, "recipe is 'faces'; expected a Recipe"),
+        ({'steps_per_call': 0}, 'steps_per_call is 0'),
+        ({'steps_per_call': 2}, "of the recipe are 'in-turn'; expected 1, or updates 'together'"),
         ({'epoch_count': None}, 'nothing ends this training'),
         ({'max_steps': 0}, 'max_steps is 0'),
         ({'minutes': 0}, 'minutes is 0'),
@@ -207,6 +211,9 @@ def test_augment_flips_half_of_the_faces():
     assert 400 < mirrored.sum() < 600
     np.testing.assert_array_equal(flipped, augment(images, FACES, seed=[1, 2]))
     assert (flipped != augment(images, FACES, seed=[1, 3])).any()
+    indices = augment(np.arange(1000), FACES, seed=[1, 2])  # of pictures on the device
+    np.testing.assert_array_equal(indices < 0, mirrored)
+    np.testing.assert_array_equal(np.where(mirrored, ~indices, indices), np.arange(1000))
 
 
 def test_augment_leaves_digits_alone():

@@ -535,13 +535,13 @@ def test_weights_are_looked_at_every_50_steps_and_never_saved_when_bad(tmp_path,
         with RunFolder.create(tmp_path / 'run', {}) as run:
             checkpoints.restore(sess, run, 400)
             checkpoints.save(At(0).position)
-            assert not checkpoints.went_back(At(50), [1.0, 1.0])
+            assert not checkpoints.went_back(At(50), [(1, 1, {'d_loss': 1.0})])
             sess.run(damage)
             with pytest.raises(FloatingPointError, match='are NaN or infinite and are not saved'):
                 checkpoints.save(At(7).position)
-            assert not checkpoints.went_back(At(49), [1.0, 1.0])
+            assert not checkpoints.went_back(At(49), [(1, 1, {'d_loss': 1.0})])
             batches = At(50)
-            assert checkpoints.went_back(batches, [1.0, 1.0])
+            assert checkpoints.went_back(batches, [(1, 1, {'d_loss': 1.0})])
             assert (batches.went_to.step, batches.went_to.divergences) == (0, 1)
             np.testing.assert_array_equal(sess.run(weight), [0, 0, 0])
         assert run.saved_step() == 0
