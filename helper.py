@@ -1047,10 +1047,27 @@ def in_notebook():
 
 def progress(iterable=None, **tqdm_options):
     """Return a tqdm bar that leaves one line in a saved notebook; on stderr elsewhere."""
-    options = {'mininterval': 0.5, **tqdm_options}
+    options = {'mininterval': 0.5}
     if in_notebook():
         options |= {'file': _DisplayedLine(), 'position': 0}
-    return tqdm(iterable, **options)
+    return tqdm(iterable, **options | tqdm_options)
+
+
+class Output:
+    """One output of a notebook's cell, which changes in place."""
+
+    def __init__(self):
+        """Show nothing yet."""
+        self.handle = None
+
+    def show(self, content):
+        """Show {MIME type: data}, instead of what was shown before."""
+        from IPython.display import display
+
+        if self.handle is None:
+            self.handle = display(content, raw=True, display_id=True)
+        else:
+            self.handle.update(content, raw=True)
 
 
 class _DisplayedLine:
@@ -1059,19 +1076,11 @@ class _DisplayedLine:
     encoding = 'utf-8'  # lets tqdm draw its smooth bar
 
     def __init__(self):
-        self.handle = None
+        self.output = Output()
 
     def write(self, text):
-        text = text.strip()
-        if not text:
-            return
-        from IPython.display import display
-
-        content = {'text/plain': text}
-        if self.handle is None:
-            self.handle = display(content, raw=True, display_id=True)
-        else:
-            self.handle.update(content, raw=True)
+        if text.strip():
+            self.output.show({'text/plain': text.strip()})
 
     def flush(self):
         """Do nothing: every line is shown when it is written."""

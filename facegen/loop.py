@@ -11,8 +11,7 @@ from numbers import Integral, Real
 import numpy as np
 
 import helper
-from facegen import plot, session
-from facegen.evaluation import warnings_of
+from facegen import session
 from facegen.recipes import Recipe
 from facegen.run import START
 
@@ -225,18 +224,12 @@ def check_range(images):
         )
 
 
-def report(run, bar, settings, noted):
-    """Log steps, [(epoch, step, {name: number})]; move the progress bar on, print every `print_every`."""
+def report(run, bar, noted):
+    """Log steps, [(epoch, step, {name: number})], and show them."""
     for epoch, step, numbers in noted:
-        run.log(step=step, epoch=epoch, **numbers)
-        losses = {name: numbers[name] for name in ('d_loss', 'g_loss')}
-        bar.set_postfix(losses, refresh=False)
-        bar.update(step * settings['batch_size'] - bar.n)  # less than 0 where a training went back
-        if step % settings['print_every'] == 0:
-            bar.write(
-                f'Epoch {epoch}/{settings["epoch_count"] or "?"} Step {step}... '
-                'Discriminator Loss: {d_loss:.4f}... Generator Loss: {g_loss:.4f}'.format(**losses)
-            )
+        line = {'step': step, 'epoch': epoch, **numbers}
+        run.log(**line)
+        bar.note(line)
 
 
 def random_keys(seed, position):
@@ -262,22 +255,13 @@ def augment(images, recipe, seed):
 
 
 def assess(run, bar, step, scores):
-    """Note the scores of a step, keep the weights if they are the best yet, and print what to know."""
+    """Note the scores of a step, keep the weights if they are the best yet, and show what to know."""
     run.add_scores(step, scores)
-    confident = scores.get('confident_share')
-    bar.write(
-        f'Step {step}: Fréchet distance {scores["frechet_distance"]:.4g}'
-        + (f', {confident:.0%} of the digits clear' if confident is not None else '')
-    )
-    if len(run.scores()) > 2:  # the first pictures are always alike
-        for sentence in warnings_of(scores):
-            bar.write(f'Step {step}: {sentence}')
+    bar.note_scores()
 
 
 def say_how_to_go_on(run, step):
-    """Show the curves of a training that was stopped, and print how to continue it."""
-    if helper.in_notebook() and run.history():
-        plot.show(plot.loss_curves(run.path))
+    """Print how to continue a training that was stopped."""
     print(
         f'stopped after step {step:,}, all is saved; to go on, repeat it with resume=True '
         f'(on the command line: --resume --run-dir {run.path})'

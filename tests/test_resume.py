@@ -184,8 +184,8 @@ def stop_at(definitions, monkeypatch):
     """Stop trainings of this process behind some steps, by a signal."""
 
     def stop_at(*steps):
-        def report_and_stop(run, bar, settings, epoch, step, *losses):
-            loop.report(run, bar, settings, epoch, step, *losses)
+        def report_and_stop(run, bar, epoch, step, *losses):
+            loop.report(run, bar, epoch, step, *losses)
             if step in steps:
                 signal.raise_signal(signal.SIGINT)
 

@@ -91,8 +91,10 @@ def test_the_stop_button_of_a_notebook(kernel, tiny_pictures, tmp_path):
     step = RunFolder(folder).saved_step()
     text = ''.join(message['content'].get('text', '') for message in outputs)
     assert f'stopped after step {step:,}' in text
-    pictures_shown = [m for m in outputs if 'image/png' in m['content'].get('data', {})]
-    assert len(pictures_shown) == 3  # the first grid, the last one, the curves
+    first, *later = [m['msg_type'] for m in outputs if 'image/png' in m['content'].get('data', {})]
+    assert first == 'display_data'
+    # Its score, the last grid, and that in fewer colours; a stopped training is not scored.
+    assert later == ['update_display_data'] * 3
     reply = client.execute_interactive(cell(step + 2), output_hook=outputs.append, timeout=DEADLINE)
     assert reply['content']['status'] == 'ok'
     assert RunFolder(folder).saved_step() == step + 2

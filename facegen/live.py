@@ -1,0 +1,202 @@
+"""What one sees of a training while it runs: text in a terminal, one area in a notebook.
+
+The area is two outputs of the cell that change in place, by Jupyter's display updates: text, and a
+picture of the latest grid beside the curves. JupyterLab, Notebook 7, VS Code and nbclient know these
+updates, need nothing installed for them, and save the last state.
+"""
+
+import base64
+import functools
+import io
+import sys
+
+from PIL import Image
+
+import helper
+from facegen import plot
+from facegen.curves import Curves
+from facegen.evaluation import warnings_of
+from facegen.losses import undecided_losses
+
+GAP = 6  # pixels between grid and curves
+
+
+def training_bar(run, settings, steps):
+    """Return, for `with`, what shows how the training of a run goes; `steps` is None if unknown.
+
+    In a notebook that is a `LiveArea`, elsewhere a `TextBar`.
+    """
+    if helper.in_notebook():
+        return LiveArea(run, settings, steps)
+    ipython = sys.modules.get('IPython')
+    if ipython is not None and ipython.get_ipython() is not None:
+        say_there_is_text_only()
+    return TextBar(run, settings, steps)
+
+
+@functools.cache
+def say_there_is_text_only():
+    """Say once why an IPython without a notebook shows no picture."""
+    print('no notebook shows this, so progress is text; pictures are in the run folder, in samples')
+
+
+def losses_line(line, epoch_count):
+    """Return a line of `RunFolder.history` in words."""
+    return (
+        f'Epoch {line["epoch"]}/{epoch_count or "?"} Step {line["step"]}... '
+        f'Discriminator Loss: {line["d_loss"]:.4f}... Generator Loss: {line["g_loss"]:.4f}'
+    )
+
+
+def score_lines(scores):
+    """Return the last of `RunFolder.scores` in words, and a warning for every sign of a failure."""
+    last = scores[-1]
+    confident = last.get('confident_share')
+    sentences = [
+        f'Fréchet distance {last["frechet_distance"]:.4g}'
+        + (f', {confident:.0%} of the digits clear' if confident is not None else '')
+    ]
+    if len(scores) > 2:  # the first pictures are always alike
+        sentences += warnings_of(last)
+    return [f'Step {last["step"]}: {sentence}' for sentence in sentences]
+
+
+class TextBar:
+    """How a training goes, as text: a bar on stderr, and a line now and then on stdout."""
+
+    def __init__(self, run, settings, steps):
+        """Show nothing before the first step, score or grid."""
+        self.run, self.settings, self.steps = run, settings, steps
+        self.bar = None
+
+    def __enter__(self):
+        """Return the bar itself."""
+        return self
+
+    def __exit__(self, *_):
+        """Leave the bar as it is."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def begin(self, step, **options):
+        """Show the bar of a training that starts behind `step`."""
+        size = self.settings['batch_size']
+        total = self.steps and self.steps * size
+        self.bar = helper.progress(total=total, initial=step * size, unit=' images', **options)
+
+    def move_to(self, step):
+        """Move the bar to what is done after `step`, backwards where a training went back."""
+        self.bar.update(step * self.settings['batch_size'] - self.bar.n)
+
+    def note(self, line):
+        """Show a step, by the line that is logged already."""
+        if self.bar is None:
+            self.begin(line['step'] - 1)
+        self.bar.set_postfix(d_loss=line['d_loss'], g_loss=line['g_loss'], refresh=False)
+        self.move_to(line['step'])
+        if line['step'] % self.settings['print_every'] == 0:
+            self.bar.write(losses_line(line, self.settings['epoch_count']))
+
+    def note_scores(self):
+        """Show the last scores of the run."""
+        scores = self.run.scores()
+        if self.bar is None:
+            self.begin(scores[-1]['step'])
+        for line in score_lines(scores):
+            self.bar.write(line)
+
+    def show(self, grid):
+        """Do nothing with a grid: this is text."""
+
+
+class LiveArea(TextBar):
+    """How a training goes, in a notebook: a bar, the latest losses and scores, grid and curves.
+
+    It begins with all that the run has noted, before the training was stopped too. A file for tqdm:
+    what is written becomes the first line.
+    """
+
+    encoding = 'utf-8'  # lets tqdm draw its smooth bar
+
+    def __init__(self, run, settings, steps):
+        """Show nothing before the first step, score or grid."""
+        super().__init__(run, settings, steps)
+        self.text, self.picture = helper.Output(), helper.Output()
+        self.bar_line, self.line, self.scores = '', None, []  # what the text says
+        self.grid, self.curves = None, None  # what the picture shows
+
+    def __exit__(self, *_):
+        """Leave the last state, its picture in few bytes."""
+        super().__exit__()
+        if self.grid:
+            self.show_picture(final=True)
+
+    def load(self):
+        """Take up what the run has noted."""
+        history, self.scores = self.run.history(), self.run.scores()
+        self.line = history[-1] if history else None
+        self.curves = Curves(undecided_losses(self.settings['recipe']), self.steps)
+        for line in history:
+            self.curves.add(line)
+        if self.bar is None:
+            self.begin(len(history), file=self)
+
+    def note(self, line):
+        """Show a step, by the line that is logged already."""
+        if self.curves and line['step'] == self.step() + 1:
+            self.line = line
+            self.curves.add(line)
+        else:  # the first, or the training went back
+            self.load()
+        self.move_to(line['step'])
+
+    def step(self):
+        """Return the latest step."""
+        return self.line['step'] if self.line else 0
+
+    def note_scores(self):
+        """Show the last scores of the run."""
+        self.scores = self.run.scores()
+        self.show_text()
+        self.show_picture()
+
+    def show(self, grid):
+        """Show a grid beside the curves."""
+        if not self.curves:
+            self.load()
+        self.grid = grid
+        self.show_picture()
+
+    def write(self, text):
+        """Show a new state of the bar."""
+        if text.strip():
+            self.bar_line = text.strip()
+            self.show_text()
+
+    def flush(self):
+        """Do nothing: every line is shown when it is written."""
+
+    def show_text(self):
+        """Show the bar, the losses of the latest step and the latest scores."""
+        lines = [self.bar_line]
+        if self.line:
+            lines.append(losses_line(self.line, self.settings['epoch_count']))
+        if self.scores:
+            lines += score_lines(self.scores)
+        self.text.show({'text/plain': '\n'.join(lines)})
+
+    def show_picture(self, final=False):
+        """Show the latest grid beside the curves; the final one, which is saved, in fewer bytes."""
+        curves = self.curves.image(self.scores)
+        width = self.grid.width + GAP + curves.width
+        image = Image.new('RGB', (width, max(self.grid.height, curves.height)), 'white')
+        image.paste(self.grid, (0, 0))
+        image.paste(curves, (self.grid.width + GAP, 0))
+        file = io.BytesIO()
+        if final:
+            plot.few_colors(image, 256).save(file, 'PNG')
+        else:
+            image.save(file, 'PNG', compress_level=1)  # in half the time
+        png = base64.b64encode(file.getvalue()).decode()
+        text = f'<grid and curves behind step {self.step()}>'
+        self.picture.show({'image/png': png, 'text/plain': text})

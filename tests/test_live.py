@@ -1,0 +1,259 @@
+"""What one sees of a training: the area in a real kernel, and text where there is no notebook."""
+
+import base64
+import io
+import os
+import subprocess
+import sys
+import time
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+import helper
+from conftest import ROOT
+from facegen import live, plot
+from facegen.curves import Curves, Thinned
+from facegen.losses import undecided_losses
+from facegen.recipes import CLASSIC
+from facegen.run import RunFolder
+
+SETTINGS = {'recipe': CLASSIC, 'batch_size': 2, 'epoch_count': 3, 'print_every': 2}
+LINES = [
+    {'step': step, 'epoch': 1, 'd_loss': 1 + 1 / step, 'g_loss': 0.7 + step % 3 / 9}
+    for step in range(1, 301)
+]
+SCORES = [{'step': 0, 'frechet_distance': 90.0}, {'step': 200, 'frechet_distance': 4.0}]
+
+
+def pixels(image):
+    return np.asarray(image.convert('RGB'), np.int16)
+
+
+def curves_of(lines, steps=300):
+    curves = Curves((1.39, 0.69), steps)
+    for line in lines:
+        curves.add(line)
+    return curves
+
+
+# Curves -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('count', [0, 1, 7, 8, 9, 16, 17, 39, 1000])
+def test_pieces_of_a_series(count):
+    """They are those of the values themselves, cut into equal parts; never more than 8."""
+    values = np.random.default_rng(count).random(count).tolist()
+    series = Thinned(most=8)
+    for value in values:
+        series.add(value)
+    parts = [values[start : start + series.size] for start in range(0, count, series.size)]
+    middles, low, mean, high = series.pieces()
+    assert len(parts) <= 8
+    assert len(parts) > 4 or series.size == 1
+    assert low.tolist() == [min(part) for part in parts]
+    assert high.tolist() == [max(part) for part in parts]
+    np.testing.assert_allclose(mean, [np.mean(part) for part in parts])
+    steps = np.arange(1, count + 1)
+    np.testing.assert_allclose(
+        middles, [steps[at : at + series.size].mean() for at in range(0, count, series.size)]
+    )
+
+
+def test_what_is_drawn_anew_is_what_would_be_drawn_at_once():
+    """Old axes, a second panel and moved limits leave nothing behind."""
+    curves = curves_of([])
+    for number, scores in (0, []), (100, SCORES[:1]), (101, SCORES[:1]), (300, SCORES):
+        for line in LINES[curves.losses['d_loss'].count : number]:
+            curves.add(line)
+        image = curves.image(scores)
+        assert image.size == (480, 420)
+        np.testing.assert_array_equal(
+            pixels(image), pixels(curves_of(LINES[:number]).image(scores))
+        )
+    assert (pixels(curves.image(SCORES)) != pixels(curves.image(SCORES[:1] * 2))).any()
+    assert (pixels(curves.image(SCORES)) != pixels(curves_of(LINES[:299]).image(SCORES))).any()
+
+
+@pytest.mark.parametrize('distance', [float('inf'), 0.0, 1e-9])
+def test_scores_that_a_logarithmic_axis_cannot_show(distance):
+    curves_of(LINES).image([{'step': 0, 'frechet_distance': distance}])
+
+
+def test_the_axis_of_steps_ends_where_the_training_does():
+    assert curves_of([]).last_step() == 2
+    assert curves_of(LINES[:100]).last_step() == 128
+    assert curves_of(LINES[:300]).last_step() == 300
+    assert curves_of(LINES[:300], steps=None).last_step() == 512
+
+
+# The area, its outputs collected ------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is shown, as {MIME type: data}, instead of showing it."""
+    contents = []
+    monkeypatch.setattr(helper.Output, 'show', lambda self, content: contents.append(content))
+    return contents
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder.create(tmp_path / 'run', {'recipe': CLASSIC})
+
+
+def note(area, run, *lines):
+    for line in lines:
+        run.log(**line)
+        area.note(line)
+
+
+def texts(shown):
+    return [content['text/plain'] for content in shown if 'image/png' not in content]
+
+
+def test_the_text_is_that_of_the_latest_step(run, shown):
+    with live.LiveArea(run, SETTINGS, 300) as area:
+        note(area, run, *LINES[:3])
+        run.add_scores(3, {'frechet_distance': 2.5, 'confident_share': 0.5})
+        area.show(Image.new('L', (10, 10)))
+        area.note_scores()
+    bar, losses, score = texts(shown)[-1].splitlines()
+    assert '6/600' in bar
+    assert losses == ('Epoch 1/3 Step 3... Discriminator Loss: 1.3333... Generator Loss: 0.7000')
+    assert score == 'Step 3: Fréchet distance 2.5, 50% of the digits clear'
+
+
+def test_warnings_stay_until_the_next_scores(run, shown):
+    same = {'frechet_distance': 2.5, 'diversity': 0.01}
+    with live.LiveArea(run, SETTINGS, 300) as area:
+        area.show(Image.new('L', (10, 10)))
+        for step in range(1, 5):
+            note(area, run, LINES[step - 1])
+            run.add_scores(step, same if step < 4 else {'frechet_distance': 2.5})
+            area.note_scores()
+            assert ('too much alike' in texts(shown)[-1]) == (step == 3)
+
+
+def test_an_area_that_went_back_forgets_what_the_run_has_forgotten(run, shown):
+    with live.LiveArea(run, SETTINGS, 300) as area:
+        note(area, run, *LINES[:5])
+        run.cut_back(2, 1000)
+        note(area, run, LINES[2])
+        assert area.curves.losses['d_loss'].count == 3
+        assert area.bar.n == 6
+
+
+def test_a_grid_and_its_curves_take_less_than_50_milliseconds(run, shown):
+    grid = Image.effect_noise((420, 420), 60).convert('RGB')
+    with live.LiveArea(run, SETTINGS, None) as area:
+        area.show(grid)
+        for number in range(100_000):
+            area.curves.add(LINES[number % 300])
+        times = []
+        for _ in range(9):
+            start = time.process_time()
+            area.show(grid)
+            times.append(time.process_time() - start)
+    assert min(times) < 0.05
+
+
+# A kernel, and none -------------------------------------------------------------------------------
+
+
+class Watched(NotebookClient):
+    """Run a notebook, and note what its kernel sends."""
+
+    def process_message(self, message, cell, cell_index):
+        self.seen.append((cell_index, message['msg_type'], message['content']))
+        return super().process_message(message, cell, cell_index)
+
+
+def displays(client, cell_index):
+    """Return [(whether it is an update, picture or text)] of what a cell displayed."""
+    return [
+        (kind == 'update_display_data', 'image/png' in content['data'])
+        for index, kind, content in client.seen
+        if index == cell_index and kind.endswith('display_data')
+    ]
+
+
+def picture(output):
+    return Image.open(io.BytesIO(base64.b64decode(output['data']['image/png'])))
+
+
+def test_trainings_in_a_kernel(tiny_pictures, tmp_path):
+    """Whatever happens, two outputs of a cell are updated and saved: text and one picture."""
+    folder = tmp_path / 'run'
+    train = (
+        f'trainer.train(functions, {str(tiny_pictures)!r}, run_dir={str(folder)!r}, max_steps=%d, '
+        'recipe=trainer.tiny_recipe(rate_decay=False));'
+    )
+    start = (
+        f'import sys; sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]}\n'
+        'import trainer; from facegen import notebook; functions = notebook.definitions()'
+    )
+    cells = [start, train % 18, train % 30]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+    client = Watched(book, record_timing=False)
+    client.seen = []
+    client.execute()
+    run = RunFolder(folder)
+    for index, steps, previews in (1, 18, 6), (2, 30, 4):  # of 0, 4… 16, 18; 20, 24, 28, 30
+        *said, text, grid = book.cells[index].outputs
+        assert said[-1]['text'].startswith(f'run folder: {folder}')
+        assert all(output.output_type == 'stream' for output in said)
+        bar, losses, score = text['data']['text/plain'].splitlines()
+        assert f'100%|██████████| {8 * steps}/{8 * steps}' in bar
+        assert f'Step {steps}...' in losses
+        assert score.startswith(f'Step {steps}: Fréchet distance ')
+        assert grid['data']['text/plain'] == f'<grid and curves behind step {steps}>'
+        sent = displays(client, index)
+        assert sent.count((False, False)) == sent.count((False, True)) == 1
+        assert sent.count((True, True)) == 2 * previews  # grid, score; the last in fewer colours
+    image = pixels(picture(grid))
+    _, last = run.samples()[-1]
+    last = plot.enlarge(Image.open(last))
+    curves = Curves(undecided_losses(run.recipe()), 30)
+    for line in run.history():
+        curves.add(line)
+    whole = curves.image(run.scores())
+    side = last.width
+    assert image.shape == (420, side + live.GAP + 480, 3)
+    assert np.abs(image[:side, :side] - pixels(last)).mean() < 4
+    assert np.abs(image[:, side + live.GAP :] - pixels(whole)).mean() < 1
+    assert len(grid['data']['image/png']) < 60_000
+
+
+def test_text_in_a_terminal(run, capsys):
+    with live.training_bar(run, SETTINGS, 6) as bar:
+        bar.show(Image.new('L', (10, 10)))
+        note(bar, run, *LINES[4:6])  # a run that was continued
+    output, errors = capsys.readouterr()
+    assert output == 'Epoch 1/3 Step 6... Discriminator Loss: 1.1667... Generator Loss: 0.7000\n'
+    assert '12/12' in errors
+    assert 'images/s' in errors
+    assert ' 8/12' in errors
+
+
+TWO_BARS = """
+from facegen import live
+for name in 'ab':
+    with live.training_bar(None, {'batch_size': 2}, 3) as bar:
+        bar.begin(0)
+"""
+
+
+def test_an_ipython_without_a_notebook_says_once_that_it_shows_text(tmp_path):
+    for shell, times in (['-m', 'IPython', '--no-banner', '--colors=nocolor'], 1), ([], 0):
+        done = subprocess.run(
+            [sys.executable, *shell, '-c', TWO_BARS],
+            cwd=ROOT, env={**os.environ, 'IPYTHONDIR': str(tmp_path)},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.count('progress is text') == times
+        assert '0/6' in done.stderr
