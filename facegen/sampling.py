@@ -1,6 +1,6 @@
 """Latents, and the pictures that a generator makes of them."""
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -135,7 +135,7 @@ def restored(run, weights='last'):
         tf.add_to_collection('samples', samples)
         variables = averaging.variables_to_restore(tf.global_variables('generator/'), recipe)
         saver = tf.train.Saver(variables)
-    with tf.Session(graph=graph, config=session.config('float32')) as sess:
+    with closing(tf.Session(graph=graph, config=session.config('float32'))) as sess:
         try:
             if others := misfit(checkpoint, variables):
                 raise ValueError(others)
