@@ -1,6 +1,8 @@
 """Figures of a run, each a Pillow image: a notebook shows it, a script saves it."""
 
+import base64
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +11,41 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 import helper
-from facegen import metrics
+from facegen import metrics, sampling
+from facegen.directions import directions_of
 from facegen.losses import undecided_losses
 from facegen.run import RunFolder
 
 COLORS = {
     'd_loss': '#0072b2',
     'g_loss': '#d55e00',
+    'd_real': '#000000',
+    'd_fake': '#d55e00',
     'quality': '#cc79a7',
-}  # told apart by colour-blind readers too
+    'even': '#56b4e9',
+    'uneven': '#e69f00',
+    'frame': '#d55e00',
+}  # told apart by colour-blind readers too (Okabe and Ito 2008)
 CAPTION_HEIGHT = 22  # pixels
+NOTEBOOK_WIDTH = 880  # pixels, of a picture that fits into a notebook's page
+MOST_ENLARGED = 3
+FRAME = 2  # pixels around each picture of a sheet
 
 
 def show(image):
     """Display a Pillow image under the running notebook cell; without a notebook, do nothing.
 
-    It is shown in 128 colours, which look the same at this size and keep the notebook small.
+    It is shown in 128 colours, which look the same at this size, and packed tightly, which Pillow's
+    own display is not: both keep the notebook small.
     """
     if helper.in_notebook():
         from IPython.display import display
 
-        display(few_colors(image), include=['image/png', 'text/plain'])  # no JPEG beside it
+        file = io.BytesIO()
+        few_colors(image).save(file, 'PNG', optimize=True)
+        text = f'{image.width}x{image.height} pixels'
+        png = base64.b64encode(file.getvalue()).decode()
+        display({'image/png': png, 'text/plain': text}, raw=True)
 
 
 def few_colors(image, count=128):
@@ -43,20 +59,28 @@ def enlarge(image, factor=3):
 
 
 def loss_curves(run_dir, *, window=25):
-    """Draw both losses of a run over its steps and, below, how good its pictures were.
+    """Draw both losses of a run over its steps and, below, what D said and how good pictures were.
 
-    Dashed lines are `losses.undecided_losses`: a discriminator that cannot tell real from drawn.
-    Thick lines are means over `window` steps, thin ones the steps themselves; the highest peaks of
-    these are cut off. The Fréchet distances are those of the run's evaluations, on a logarithmic
-    scale, with a ring around the best; there may be none.
+    Dashed lines are `losses.undecided_losses`, and 1/2: a discriminator that cannot tell real from
+    drawn. Thick lines are means over `window` steps, thin ones the steps themselves; the highest
+    peaks of the losses are cut off. What D said is the mean probability that it gave to real and to
+    drawn pictures, 'd_real' and 'd_fake' of the log, where it has these. The Fréchet distances are
+    those of the run's evaluations, on a logarithmic scale, with a ring around the best; there may be
+    none.
     """
     run = RunFolder(run_dir)
-    scores = run.scores()
-    figure = Figure(figsize=(8, 5 if scores else 3), dpi=100, layout='constrained')
-    panels = figure.subplots(2 if scores else 1, sharex=True, squeeze=False)[:, 0]
-    draw_losses(panels[0], run.history(), undecided_losses(run.recipe()), window)
+    history, scores = run.history(), run.scores()
+    undecided = undecided_losses(run.recipe())
+    judged = [line for line in history if 'd_real' in line and 'd_fake' in line]
+    draws = [partial(draw_losses, history=history, undecided=undecided, window=window)]
+    if judged:
+        draws.append(partial(draw_verdicts, history=judged, window=window))
     if scores:
-        draw_quality(panels[1], scores)
+        draws.append(partial(draw_quality, scores=scores))
+    figure = Figure(figsize=(8, 1 + 2 * len(draws)), dpi=100, layout='constrained')
+    panels = figure.subplots(len(draws), sharex=True, squeeze=False)[:, 0]
+    for draw, axes in zip(draws, panels, strict=True):
+        draw(axes)
     panels[-1].set_xlabel('step')
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return rendered(figure)
@@ -64,22 +88,43 @@ def loss_curves(run_dir, *, window=25):
 
 def draw_losses(axes, history, undecided, window):
     """Draw the losses of `RunFolder.history`, and those of an undecided discriminator."""
-    steps = [line['step'] for line in history]
     top, bottom = max(undecided), min(0, *undecided)
     for name, player, rest in zip(
         ('d_loss', 'g_loss'), ('discriminator', 'generator'), undecided, strict=True
     ):
-        values = [line[name] for line in history]
-        color = COLORS[name]
-        axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.5)
-        mean_steps, means = moving_mean(steps, values, window)
-        axes.plot(mean_steps, means, color=color, label=player)
+        means = draw_trend(axes, history, name, window, label=player)
         top, bottom = max([top, *means]), min([bottom, *means])
-        axes.axhline(rest, color=color, linestyle='--', linewidth=1)
-        axes.annotate(f'{rest:.3g}', (1.01, rest), xycoords=('axes fraction', 'data'), va='center')
+        axes.axhline(rest, color=COLORS[name], linestyle='--', linewidth=1)
+        write_beside(axes, rest)
     axes.set_ylabel('loss')
     axes.set_ylim(min(0, 1.4 * bottom), 1.4 * top)
     axes.legend(loc='upper left', ncols=2, frameon=False)
+
+
+def draw_verdicts(axes, history, window):
+    """Draw the mean probability, of each step, that D gave to real and to drawn pictures."""
+    draw_trend(axes, history, 'd_real', window, label='D of real pictures')
+    draw_trend(axes, history, 'd_fake', window, label='D of drawn pictures')
+    axes.axhline(0.5, color='grey', linestyle='--', linewidth=1)
+    write_beside(axes, 0.5)
+    axes.set_ylabel('probability "real"')
+    axes.set_ylim(0, 1.25)  # room for the legend
+    axes.set_yticks([0, 0.5, 1])
+    axes.legend(loc='upper left', ncols=2, frameon=False)
+
+
+def draw_trend(axes, history, name, window, label):
+    """Draw a number of every step as a thin line, its moving mean as a thick one; return the means."""
+    steps, values = [line['step'] for line in history], [line[name] for line in history]
+    axes.plot(steps, values, color=COLORS[name], alpha=0.25, linewidth=0.5)
+    mean_steps, means = moving_mean(steps, values, window)
+    axes.plot(mean_steps, means, color=COLORS[name], label=label)
+    return means
+
+
+def write_beside(axes, value):
+    """Write a value to the right of the panel, at its height."""
+    axes.annotate(f'{value:.3g}', (1.01, value), xycoords=('axes fraction', 'data'), va='center')
 
 
 def draw_quality(axes, scores):
@@ -98,6 +143,34 @@ def draw_quality(axes, scores):
     )
     axes.set_yscale('log')
     axes.set_ylabel('Fréchet distance')
+
+
+def class_histogram(scores):
+    """Draw how often each digit was drawn, as the 'class_histogram' of scores says, in percent.
+
+    The grey band is where a generator lies that draws all of k classes equally often, by chance, 19
+    times out of 20: 1/k +- 2 sqrt((1/k)(1 - 1/k) / n) of n pictures (Wald's normal approximation).
+    Bars outside are hatched.
+    """
+    shares, count = np.asarray(scores['class_histogram']), scores['n']
+    even = 1 / len(shares)
+    spread = 2 * np.sqrt(even * (1 - even) / count)
+    figure = Figure(figsize=(8, 3), dpi=100, layout='constrained')
+    axes = figure.subplots()
+    axes.axhspan(100 * (even - spread), 100 * (even + spread), color='0.88', zorder=0)
+    axes.axhline(100 * even, color='grey', linestyle='--', linewidth=1, zorder=1)
+    write_beside(axes, 100 * even)
+    label = {'boxstyle': 'round', 'facecolor': 'white', 'edgecolor': 'none'}  # legible on hatching
+    for digit, share in enumerate(shares):
+        uneven = abs(share - even) > spread
+        look = {'color': COLORS['uneven'], 'hatch': '//'} if uneven else {'color': COLORS['even']}
+        bar = axes.bar(digit, 100 * share, width=0.7, edgecolor='black', linewidth=0.8, **look)
+        axes.bar_label(bar, fmt='%.1f', label_type='center', fontsize=12, bbox=label)
+    axes.set_xticks(range(len(shares)))
+    axes.set_xlabel(f'what the classifier sees in {count:,} drawn digits')
+    axes.set_ylabel('share, %')
+    axes.set_ylim(0, 110 * max(shares.max(), even + spread))
+    return rendered(figure)
 
 
 def moving_mean(steps, values, window):
@@ -180,6 +253,139 @@ def nearest_pictures(images, pictures, *, mirrored=False, factor=2, gap=2):
     return enlarge(Image.fromarray(np.vstack(rows).squeeze()), factor)
 
 
+def sheet(pictures, *, rows=(), columns=(), framed=()):
+    """Put uint8 pictures [rows, columns, h, w, c] in a table, in few colours.
+
+    `rows` are texts to the left, `columns` above it, `framed` the (row, column) of pictures that get
+    a frame. It is enlarged as far as it fits into a notebook, at most three times.
+    """
+    pictures = in_few_colors(pictures)
+    num_rows, num_columns, height, width, _ = pictures.shape
+    font = ImageFont.load_default(15)
+    left = 10 + int(max(map(font.getlength, rows))) if rows else 0
+    top = CAPTION_HEIGHT if columns else 0
+    room = (NOTEBOOK_WIDTH - left) // num_columns - 2 * FRAME
+    factor = min(MOST_ENLARGED, max(1, room // width))
+    cell_width, cell_height = factor * width + 2 * FRAME, factor * height + 2 * FRAME
+    size = left + num_columns * cell_width, top + num_rows * cell_height
+    table = Image.new('RGB', size, 'white')
+    draw = ImageDraw.Draw(table)
+    for i, text in enumerate(rows):
+        draw.text((0, top + (i + 0.5) * cell_height), text, 'black', font, anchor='lm')
+    for j, text in enumerate(columns):
+        draw.text((left + (j + 0.5) * cell_width, 2), text, 'black', font, anchor='mt')
+    for i, j in np.ndindex(num_rows, num_columns):
+        x, y = left + j * cell_width, top + i * cell_height
+        if (i, j) in framed:
+            draw.rectangle([x, y, x + cell_width - 1, y + cell_height - 1], COLORS['frame'])
+        table.paste(enlarge(Image.fromarray(pictures[i, j]), factor), (x + FRAME, y + FRAME))
+    return table.quantize(256)  # more than there are
+
+
+def in_few_colors(pictures):
+    """Return uint8 pictures [rows, columns, h, w, c] as RGB ones, in few colours for all together."""
+    rows, columns, height, width, channels = pictures.shape
+    mosaic = pictures.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
+    image = Image.fromarray(mosaic.squeeze(-1) if channels == 1 else mosaic)
+    image = few_colors(image.convert('RGB'), 14 if channels == 1 else 64).convert('RGB')
+    mosaic = np.asarray(image).reshape(rows, height, columns, width, 3)
+    return mosaic.swapaxes(1, 2)
+
+
+def walk(draw, z, *, frames=9, kept=0):
+    """Show a walk through latents z [n, z_dim] and back to the first; `draw` makes pictures of them.
+
+    Row i goes in `frames` pictures from z[i], framed, towards z[i + 1], on the arc of
+    `sampling.slerp`. The first `kept` numbers of a latent stay those of z[i] through the row: where
+    they choose a category, the picture would jump on the way.
+    """
+    on_the_way = sampling.walk(z[:, kept:], frames)
+    latents = np.hstack([z[:, :kept].repeat(frames, axis=0), on_the_way])
+    pictures = draw(latents)
+    return sheet(
+        pictures.reshape(len(z), frames, *pictures.shape[1:]),
+        framed=[(i, 0) for i in range(len(z))],
+    )
+
+
+def corners(draw, z, *, side=5, kept=0):
+    """Show what lies between the four latents z [4, z_dim], which are in the corners, framed.
+
+    Row by row the latent is slerp(slerp(z0, z1, s), slerp(z2, z3, s), t), s and t from 0 to 1. The
+    first `kept` numbers are those of z[0] everywhere, since a category jumps.
+    """
+    share = np.linspace(0, 1, side)
+    upper, lower = (sampling.slerp(z[i, kept:], z[i + 1, kept:], share) for i in (0, 2))
+    between = sampling.slerp(upper, lower, share[:, None]).reshape(side**2, -1)
+    pictures = draw(np.hstack([z[:1, :kept].repeat(side**2, axis=0), between]))
+    return sheet(
+        pictures.reshape(side, side, *pictures.shape[1:]),
+        framed=[(i, j) for i in (0, side - 1) for j in (0, side - 1)],
+    )
+
+
+def truncation(draw, z, *, factors=(1.5, 1, 0.7, 0.4)):
+    """Show latents z [n, z_dim] pulled towards the centre: psi z for each psi of `factors`, in rows.
+
+    It is the truncation trick, w' = c + psi (w - c) with c the centre (Karras et al. 2019,
+    arXiv:1812.04948, appendix B), for latents uniform in [-1, 1], whose centre is 0. Below 1 the
+    pictures are more usual and less varied, above 1 the other way. A psi above 0 keeps the place of
+    the largest number, and so the category.
+    """
+    return sheet(
+        np.stack([draw(np.float32(psi) * z) for psi in factors]),
+        rows=[f'{psi:g} z' for psi in factors],
+        framed=[(i, j) for i, psi in enumerate(factors) if psi == 1 for j in range(len(z))],
+    )
+
+
+def directions(draw, z, vectors, *, reach=3, count=7):
+    """Show the latent z [z_dim] moved along unit vectors [z_dim, k]: z + a v, a row for each v.
+
+    a goes from -reach to reach in `count` steps, an odd number; z itself is in the framed middle.
+    """
+    lengths = np.linspace(-reach, reach, count).astype(np.float32)
+    moved = z + lengths[:, None] * vectors.T[:, None]
+    pictures = draw(moved.reshape(-1, len(z)).astype(np.float32))
+    return sheet(
+        pictures.reshape(vectors.shape[1], count, *pictures.shape[1:]),
+        rows=[f'direction {i}' for i in range(1, vectors.shape[1] + 1)],
+        columns=[f'{length:+g}' if length else '0' for length in lengths],
+        framed=[(i, count // 2) for i in range(vectors.shape[1])],
+    )
+
+
+def latent_figures(run_dir):
+    """Return {name: figure} of what the generator of a run makes of latents of the run's seed.
+
+    They are 'walk', 'corners', 'truncation' and 'directions'. Raises like `sampling.restored` and
+    `directions_of`.
+    """
+    run = RunFolder(run_dir)
+    kept = run.recipe().z_categories
+    with sampling.restored(run) as trained:
+        z = sampling.latents(run.config()['seed'], 8, trained.z_dim)
+        return {
+            'walk': walk(trained, z[:4], kept=kept),
+            'corners': corners(trained, z[:4], kept=kept),
+            'truncation': truncation(trained, z),
+            'directions': directions(trained, z[0], directions_of(trained, 4, kept=kept)),
+        }
+
+
+def run_figures(run_dir):
+    """Return {name: figure} of what a run has left: its curves and grids, for digits their classes."""
+    scores = RunFolder(run_dir).scores()
+    figures = {
+        'losses': loss_curves(run_dir),
+        'timeline': few_colors(timeline(run_dir)),
+        'before_after': few_colors(before_after(run_dir)),
+    }
+    if scores and 'class_histogram' in scores[-1]:
+        figures['class_histogram'] = class_histogram(scores[-1])
+    return figures
+
+
 def save_film(run_dir, file, *, milliseconds=400):
     """Save all grids of a run, in order, as one animated GIF that stays on the last for longer."""
     frames = [enlarge(Image.open(path), 2) for _, path in RunFolder(run_dir).samples()]
@@ -188,10 +394,18 @@ def save_film(run_dir, file, *, milliseconds=400):
 
 
 def save_figures(run_dir, folder, name):
-    """Save the last grid, loss curves and film of a run as `folder/name_samples.png` and so on."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _, last = RunFolder(run_dir).samples()[-1]
+    """Save the last grid, loss curves and film of a run as `folder/name_samples.png` and so on.
+
+    All its figures go to the folder `figures` of the run. Raises like `latent_figures`.
+    """
+    run = RunFolder(run_dir)
+    all_figures = {**run_figures(run_dir), **latent_figures(run_dir)}
+    folder, kept = Path(folder), run.path / 'figures'
+    for path in folder, kept:
+        path.mkdir(parents=True, exist_ok=True)
+    for kind, figure in all_figures.items():
+        figure.save(kept / f'{kind}.png')
+    _, last = run.samples()[-1]
     enlarge(Image.open(last)).save(folder / f'{name}_samples.png')
-    loss_curves(run_dir).save(folder / f'{name}_losses.png')
+    all_figures['losses'].save(folder / f'{name}_losses.png')
     save_film(run_dir, folder / f'{name}_training.gif')

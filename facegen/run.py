@@ -182,7 +182,8 @@ class RunFolder:
     """The files of one run.
 
     `config.json`; `log.jsonl`, the losses of each step; `scores.jsonl`, how good the pictures were;
-    `samples/step_000000.png`…; `checkpoints/`, the last weights; `best/`, those with the best score.
+    `samples/step_000000.png`…; `checkpoints/`, the last weights; `best/`, those with the best score;
+    `figures/`, what `plot.save_figures` has drawn.
     Used as a context, it is given free for other processes at the end.
     """
 

@@ -52,3 +52,22 @@ def start(script, *args):
     command = [sys.executable, '-c', script, *map(str, args)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def untrained_run(path, **config):
+    """Make a run whose small generator has random weights: 8x8 grey pictures, three categories."""
+    from facegen import notebook
+    from facegen.recipes import Recipe
+    from facegen.run import RunFolder
+    from facegen.session import tf
+
+    recipe = Recipe(image_size=8, g_filters=(8, 4), z_dim=12, z_categories=3)
+    settings = {'recipe': recipe, 'z_dim': 12, 'data_shape': [99, 8, 8, 1], 'seed': 5, **config}
+    run = RunFolder.create(path, settings)
+    generator = notebook.definitions().generator
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.set_random_seed(0)
+        generator(tf.placeholder(tf.float32, [None, 12]), 1, recipe=recipe)
+        sess.run(tf.global_variables_initializer())
+        tf.train.Saver().save(sess, str(run.path / 'checkpoints' / 'step_000000'))
+    return run

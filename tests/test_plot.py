@@ -1,7 +1,10 @@
 """Figures of a run: sizes, contents, files."""
 
+import json
+
 import numpy as np
 import pytest
+from helpers import untrained_run
 from PIL import Image
 
 from facegen import plot
@@ -36,14 +39,30 @@ def test_curves_show_losses_and_scores_and_are_small(run, tmp_path, scores, heig
     assert image.size == (800, height)
     image.save(tmp_path / 'losses.png')
     assert (tmp_path / 'losses.png').stat().st_size < 150_000
-    colors = {tuple(color) for color in np.asarray(image.convert('RGB')).reshape(-1, 3)}
-    drawn = {
-        name
-        for name, color in plot.COLORS.items()
-        for wanted in [[int(color[i : i + 2], 16) for i in (1, 3, 5)]]
-        if min(np.abs(np.subtract(c, wanted)).max() for c in colors) < 12
-    }
-    assert drawn == shown
+    assert {name for name in ('d_loss', 'g_loss', 'quality') if shows(image, name)} == shown
+
+
+def shows(image, name):
+    """Tell whether a figure has about the colour of that name."""
+    color = [int(plot.COLORS[name][i : i + 2], 16) for i in (1, 3, 5)]
+    colors = np.unique(np.asarray(image.convert('RGB')).reshape(-1, 3), axis=0)
+    return np.abs(colors.astype(int) - color).max(1).min() < 12
+
+
+def test_what_d_said_is_drawn_where_the_log_has_it(run):
+    (run / 'checkpoints' / 'step_000000.index').touch()
+    RunFolder(run).add_scores(0, {'frechet_distance': 3})
+    without = plot.loss_curves(run)
+    log = [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
+    judged = [line | {'d_real': 0.9, 'd_fake': 0.2} for line in log[50:]]  # continued since then
+    (run / 'log.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in log[:50] + judged))
+    image = plot.loss_curves(run)
+    assert (without.size, image.size) == ((800, 500), (800, 700))
+    panel = np.asarray(image.convert('RGB')).astype(int)[225:440]  # the second of three
+    orange = np.abs(panel - [0xD5, 0x5E, 0x00]).max(2) < 12
+    rows, columns = orange[40:].nonzero()  # below the legend
+    assert np.ptp(rows) < 4  # one level line
+    assert columns.min() > 400  # from the middle on
 
 
 def test_loss_curves_of_one_step(tmp_path):
@@ -90,12 +109,111 @@ def test_figures_of_a_run_with_one_grid(tmp_path):
     assert plot.before_after(run.path).mode == 'RGB'
 
 
-def test_save_figures(run, tmp_path):
-    plot.save_figures(run, tmp_path / 'images', 'mnist')
+def test_save_figures(tmp_path):
+    run = untrained_run(tmp_path / 'run')
+    run.log(step=1, d_loss=1.0, g_loss=1.0)
+    for step in range(0, 101, 10):
+        run.add_samples(step, Image.new('L', (10, 10), step))
+    run.add_scores(0, {'frechet_distance': 1, 'class_histogram': [0.5, 0.5], 'n': 9})
+    plot.save_figures(run.path, tmp_path / 'images', 'mnist')
     names = ['mnist_losses.png', 'mnist_samples.png', 'mnist_training.gif']
     assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == names
     assert Image.open(tmp_path / 'images' / 'mnist_samples.png').size == (30, 30)
     assert Image.open(tmp_path / 'images' / 'mnist_training.gif').n_frames == 11
+    names = 'before_after class_histogram corners directions losses timeline truncation walk'
+    assert sorted(file.name for file in (run.path / 'figures').iterdir()) == [
+        f'{name}.png' for name in names.split()
+    ]
+    for name, figure in plot.latent_figures(run.path).items():  # the same again
+        assert Image.open(run.path / 'figures' / f'{name}.png').tobytes() == figure.tobytes()
+
+
+def on_circle(degrees):
+    """Return latents [..., 2] of length 1 at these angles."""
+    return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], -1).astype('f')
+
+
+def draw_numbers(z):
+    """Draw latents of two numbers in [-2, 2] as 4x4 pictures: these are its red and its green."""
+    colors = np.zeros([len(z), 4, 4, 3], np.uint8)
+    colors[..., :2] = np.rint(z * 60 + 125)[:, None, None]
+    return colors
+
+
+def numbers_in(figure, rows, columns, left=0, top=0):
+    """Return the numbers [rows, columns, 2] that `draw_numbers` has put into a sheet."""
+    middle = np.asarray(figure.convert('RGB')).astype(float)[top + 8 :: 16, left + 8 :: 16]
+    assert middle.shape == (rows, columns, 3)
+    return (middle[..., :2] - 125) / 60
+
+
+NEAR = {'rtol': 0, 'atol': 0.05}  # steps of a colour are 1/60, and colours are few
+
+
+def test_walk_goes_on_arcs_and_comes_back():
+    figure = plot.walk(draw_numbers, on_circle([0, 60, 120]), frames=4)
+    expected = on_circle([[0, 15, 30, 45], [60, 75, 90, 105], [120, 90, 60, 30]])
+    np.testing.assert_allclose(numbers_in(figure, 3, 4), expected, **NEAR)
+
+
+def test_walk_keeps_what_chooses_a_category():
+    z = np.array([[0.5, 1], [-0.5, 2]], np.float32)
+    figure = plot.walk(draw_numbers, z, frames=2, kept=1)
+    np.testing.assert_allclose(
+        numbers_in(figure, 2, 2), [[[0.5, 1], [0.5, 1.5]], [[-0.5, 2], [-0.5, 1.5]]], **NEAR
+    )
+
+
+def test_corners_are_the_four_latents():
+    figure = plot.corners(draw_numbers, on_circle([0, 40, 80, 120]), side=3)
+    expected = on_circle([[0, 20, 40], [40, 60, 80], [80, 100, 120]])
+    np.testing.assert_allclose(numbers_in(figure, 3, 3), expected, **NEAR)
+
+
+def test_corners_have_the_category_of_the_first():
+    z = np.array([[0.5, 1], [0, 1], [1, 2], [-1, 2]], np.float32)
+    figure = plot.corners(draw_numbers, z, side=2, kept=1)
+    expected = [[[0.5, 1], [0.5, 1]], [[0.5, 2], [0.5, 2]]]
+    np.testing.assert_allclose(numbers_in(figure, 2, 2), expected, **NEAR)
+
+
+def test_truncation_scales_latents():
+    z = np.array([[1, -1], [0.5, 0.25], [0, 1]], np.float32)
+    figure = plot.truncation(draw_numbers, z, factors=(1.5, 1, 0))
+    left = figure.width - 3 * 16
+    expected = [1.5 * z, z, 0 * z]
+    np.testing.assert_allclose(numbers_in(figure, 3, 3, left=left), expected, **NEAR)
+
+
+def test_directions_move_one_latent_in_a_row_each():
+    z = np.array([0.5, -0.5], np.float32)
+    figure = plot.directions(draw_numbers, z, np.eye(2), reach=1, count=3)
+    left = figure.width - 3 * 16
+    expected = [[[-0.5, -0.5], z, [1.5, -0.5]], [[0.5, -1.5], z, [0.5, 0.5]]]
+    numbers = numbers_in(figure, 2, 3, left=left, top=plot.CAPTION_HEIGHT)
+    np.testing.assert_allclose(numbers, expected, **NEAR)
+
+
+def test_a_sheet_frames_pictures_and_fits_into_a_notebook():
+    pictures = np.full([1, 2, 4, 4, 1], 90, np.uint8)
+    sheet = plot.sheet(pictures, framed=[(0, 1)]).convert('RGB')
+    orange = (0xD5, 0x5E, 0x00)
+    assert [sheet.getpixel((x, 0)) for x in (0, 15, 16, 31)] == 2 * [(255,) * 3] + 2 * [orange]
+    assert [sheet.getpixel((x, 8)) for x in (2, 13, 18, 29)] == 4 * [(90, 90, 90)]
+    widths = {
+        side: plot.sheet(np.zeros([1, 9, side, side, 3], np.uint8)).width for side in (28, 64)
+    }
+    assert widths == {28: 9 * (3 * 28 + 4), 64: 9 * (64 + 4)}
+    assert plot.sheet(np.zeros([1, 9, 256, 256, 1], np.uint8)).width == 9 * (256 + 4)
+
+
+@pytest.mark.parametrize(('share', 'uneven'), [(0.128, False), (0.131, True)])
+def test_classes_beyond_chance_are_hatched(share, uneven):
+    """2 sqrt(0.1 0.9 / 400) = 0.03 is chance."""
+    shares = [share, 0.1, *8 * [(0.9 - share) / 8]]
+    figure = plot.class_histogram({'class_histogram': shares, 'n': 400})
+    assert shows(figure, 'even')
+    assert shows(figure, 'uneven') == uneven
 
 
 def test_show_outside_a_notebook_does_nothing(capsys):

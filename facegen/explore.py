@@ -1,0 +1,161 @@
+"""Explore a trained generator: sliders in a live notebook, a figure everywhere else."""
+
+import contextlib
+import functools
+import io
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import numpy as np
+
+import helper
+from facegen import plot
+from facegen.directions import directions_of
+from facegen.run import RunFolder
+from facegen.sampling import latents, restored, slerp
+
+PICTURES = 16  # in the grid under the sliders, a square number
+DIRECTIONS = 4
+REACH = 3  # of a direction: its slider moves latents by up to this much, either way
+GRID_WIDTH = 448  # pixels
+OPEN = {}  # path of a run -> what to close when it is explored again
+
+
+class Choice(NamedTuple):
+    """Where the sliders stand."""
+
+    seed: int  # of the latents
+    other_seed: int  # of the latents on the way to which the pictures are
+    way: float = 0.0  # share of that way, in [0, 1]
+    truncation: float = 1.0
+    steps: tuple[float, ...] = (0.0,) * DIRECTIONS  # along each direction
+
+
+def latents_of(choice, count, vectors, *, kept=0):
+    """Return latents z [count, z_dim] = psi slerp(a, b, t) + V s.
+
+    a and b are the latents of the two seeds, t the way, psi the truncation, V `vectors` [z_dim, k], and
+    s the steps. The first `kept` numbers do not go on the way from a to b: they choose a category.
+    """
+    a, b = (latents(seed, count, len(vectors)) for seed in (choice.seed, choice.other_seed))
+    on_the_way = slerp(a[:, kept:], b[:, kept:], choice.way)
+    moved = choice.truncation * np.hstack([a[:, :kept], on_the_way]) + vectors @ choice.steps
+    return moved.astype(np.float32)
+
+
+class Explorer:
+    """Sliders, and the grid that a generator draws wherever they stand."""
+
+    def __init__(self, trained, *, seed=0, kept=0):
+        """Make the widgets; `trained` is a `sampling.Restored`, which must stay open."""
+        import ipywidgets
+
+        self.trained, self.kept = trained, kept
+        self.vectors = directions_of(trained, DIRECTIONS, kept=kept)
+        self.start = Choice(seed, seed + 1)
+        whole = functools.partial(ipywidgets.IntSlider, min=0, max=max(100, seed + 1))
+        real = functools.partial(ipywidgets.FloatSlider, readout_format='.2f')
+        self.sliders = [
+            whole(self.start.seed, description='seed'),
+            whole(self.start.other_seed, description='other seed'),
+            real(self.start.way, min=0, max=1, step=0.02, description='way to it'),
+            real(self.start.truncation, min=0.1, max=1.5, step=0.02, description='truncation'),
+            *(
+                real(step, min=-REACH, max=REACH, step=0.1, description=f'direction {number}')
+                for number, step in enumerate(self.start.steps, 1)
+            ),
+        ]
+        back = ipywidgets.Button(description='back to the start')
+        back.on_click(lambda _: self.go_to(self.start))
+        self.grid = ipywidgets.Image(
+            value=self.draw(), format='png', layout=ipywidgets.Layout(width=f'{GRID_WIDTH}px')
+        )
+        for slider in self.sliders:
+            slider.observe(self.redraw, 'value')
+        self.widget = ipywidgets.HBox([ipywidgets.VBox([*self.sliders, back]), self.grid])
+
+    def choice(self):
+        """Return where the sliders stand."""
+        seed, other_seed, way, truncation, *steps = (slider.value for slider in self.sliders)
+        return Choice(seed, other_seed, way, truncation, tuple(steps))
+
+    def go_to(self, choice):
+        """Move the sliders there."""
+        *values, steps = choice
+        for slider, value in zip(self.sliders, [*values, *steps], strict=True):
+            slider.value = value
+
+    def draw(self):
+        """Return the grid of the latents that the sliders choose, as the bytes of a PNG file."""
+        z = latents_of(self.choice(), PICTURES, self.vectors, kept=self.kept)
+        pictures = self.trained(z)
+        mode = 'L' if pictures.shape[-1] == 1 else 'RGB'
+        grid = helper.images_square_grid(pictures, mode, value_range=(0, 255))
+        file = io.BytesIO()
+        plot.enlarge(grid, max(1, GRID_WIDTH // grid.width)).save(file, 'PNG', compress_level=1)
+        return file.getvalue()
+
+    def redraw(self, _):
+        """Put the grid of the latents that the sliders choose in the place of the last."""
+        self.grid.value = self.draw()
+
+    def close(self):
+        """Take the widgets off the page."""
+        for widget in *self.sliders, self.grid, self.widget:
+            widget.close()
+
+
+def explore(run_dir):
+    """Show sliders that change what the generator of a run draws, or a figure in their place.
+
+    The sliders change a grid of the latents of the run's seed: they move it along the
+    `principal_directions` of the generator's first layer and on the way to the latents of another
+    seed, and truncate it: see `latents_of`. The figure, `plot.directions` of one latent, takes their
+    place where nobody can move one: without ipywidgets, or with nobody before the notebook. It is
+    returned where there is no notebook to show it in.
+
+    The generator stays open until the same run is explored again. Raises like `sampling.restored` and
+    `directions_of`.
+    """
+    run = RunFolder(run_dir)
+    seed, kept = run.config()['seed'], run.recipe().z_categories
+    if is_live() and has_widgets():
+        return show_sliders(run, seed, kept)
+    with restored(run) as trained:
+        (z,) = latents(seed, 1, trained.z_dim)
+        figure = plot.directions(trained, z, directions_of(trained, DIRECTIONS, kept=kept))
+    return plot.show(figure) if helper.in_notebook() else figure
+
+
+def show_sliders(run, seed, kept):
+    """Show an `Explorer` of a run in the place of the one before."""
+    from IPython.display import display
+
+    OPEN.pop(run.path, contextlib.ExitStack()).close()
+    with contextlib.ExitStack() as stack:
+        explorer = Explorer(stack.enter_context(restored(run)), seed=seed, kept=kept)
+        stack.callback(explorer.close)
+        display(explorer.widget)
+        OPEN[run.path] = stack.pop_all()
+
+
+def is_live():
+    """Tell whether somebody sits before the running cell, who could also answer a question.
+
+    Who runs a notebook without anybody before it, as `jupyter execute` does, must not be asked for
+    input, and says so in the request to run the cell ('allow_stdin' of Jupyter's message protocol).
+    """
+    if not helper.in_notebook():
+        return False
+    from IPython import get_ipython
+
+    return get_ipython().kernel.get_parent()['content']['allow_stdin']
+
+
+@functools.cache
+def has_widgets():
+    """Tell whether ipywidgets is installed; if not, say once what is shown in its place."""
+    if find_spec('ipywidgets'):
+        return True
+    print('A figure takes the place of the sliders; for these: pip install ipywidgets')
+    return False
