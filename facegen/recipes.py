@@ -139,7 +139,7 @@ DCGAN_STATED = 'd_leak g_leak initializer z_dim loss batch_size learning_rate be
 PUBLISHED = {
     'mirrored': Published(
         CLASSIC,
-        ' '.join(field.name for field in fields(Recipe) if field.name != 'precision'),
+        ' '.join(f.name for f in fields(Recipe) if f.name not in ('precision', 'xla')),
         'The textbook network, with the settings that most public notebooks of the exercise share.',
     ),
     'xavier-dropout': Published(

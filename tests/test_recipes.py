@@ -29,6 +29,7 @@ def test_classic_is_the_textbook():
         'r1_weight': 0.0,
         'updates': 'in-turn',
         'precision': 'auto',
+        'xla': False,
         'batch_size': 64,
         'learning_rate': 3e-4,
         'rate_decay': False,
