@@ -462,9 +462,22 @@ def damage_the_header(faces):
     (caches(faces)[0] / 'header.json').write_text('{')
 
 
-def damage_the_shape(faces):
+def change_the_header(**changes):
+    def change(faces):
+        header = caches(faces)[0] / 'header.json'
+        header.write_text(json.dumps({**json.loads(header.read_text()), **changes}))
+
+    return change
+
+
+def write_a_header_of_an_older_version(faces):
     header = caches(faces)[0] / 'header.json'
-    header.write_text(json.dumps({**json.loads(header.read_text()), 'shape': [21, 28, 28, 3]}))
+    entries = json.loads(header.read_text())
+    header.write_text(json.dumps({name: entries[name] for name in ('shape', 'sha256', 'skipped')}))
+
+
+def write_a_list_as_header(faces):
+    (caches(faces)[0] / 'header.json').write_text('[]')
 
 
 def damage_the_pixels(faces):
@@ -483,8 +496,18 @@ def lose_the_pixels(faces):
         (add_a_file, 'has changed'),
         (remove_a_file, 'has changed'),
         (rename_a_file, 'has changed'),
+        (change_the_header(watched=['000007.jpg', 'gone.jpg']), 'has changed'),
+        (change_the_header(watched=['\0']), 'has changed'),
+        (change_the_header(fingerprint='0' * 12), 'has changed'),
         (damage_the_header, 'is damaged'),
-        (damage_the_shape, 'is damaged'),
+        (write_a_list_as_header, 'is damaged'),
+        (write_a_header_of_an_older_version, 'or of another version'),
+        (change_the_header(rule='get_square 1'), 'or of another version'),
+        (change_the_header(shape=[21, 28, 28, 3]), 'is damaged'),
+        (change_the_header(shape=[20.0, 28, 28, 3]), 'is damaged'),
+        (change_the_header(shape=[-20, 28, 28, -3]), 'is damaged'),
+        (change_the_header(skipped=[[7, 'a position, as of a list']]), 'is damaged'),
+        (change_the_header(watched=7), 'is damaged'),
         (damage_the_pixels, 'is damaged'),
         (lose_the_pixels, 'is damaged'),
     ],
@@ -502,6 +525,69 @@ def test_cache_is_replaced_when_it_no_longer_fits(faces, decoded, capsys, change
     assert len(caches(faces)) == 1
     files = sorted(faces.iterdir())
     np.testing.assert_array_equal(pixels, helper.get_batch(files, 28, 28, 'RGB'))
+
+
+def test_list_with_a_header_of_another_one(faces):
+    files = sorted(faces.iterdir())
+    pixels = helper.Dataset('celeba', files).pixels
+    for changes in {'watched': [NUM_FACES]}, {'skipped': [[NUM_FACES, 'no such position']]}:
+        change_the_header(**changes)(faces)
+        np.testing.assert_array_equal(helper.Dataset('celeba', files).pixels, pixels)
+
+
+LOOKED_AT = """
+import os, sys
+import helper
+
+listed = []
+sys.addaudithook(lambda event, args: event in ('os.listdir', 'os.scandir') and listed.append(args[0]))
+dataset = helper.Dataset('celeba', sys.argv[1])
+print(sum(os.path.samefile(folder, sys.argv[1]) for folder in listed), dataset.shape[0])
+"""
+
+
+def test_opening_a_cache_lists_no_pictures(faces):
+    """There may be 202,599 of them."""
+    (faces / '000003.jpg').write_bytes(b'')
+    for listings in (1, 0):
+        with start(LOOKED_AT, faces) as process:
+            output, errors = process.communicate(timeout=60)
+        assert output.splitlines()[-1] == f'{listings} {NUM_FACES - 1}', errors
+        assert f'skipped 1 unreadable of {NUM_FACES}: {faces / "000003.jpg"}' in output
+
+
+def test_opening_a_cache_looks_at_some_pictures_only(faces, monkeypatch, decoded):
+    monkeypatch.setattr(helper, 'MAX_WATCHED', 3)
+    helper.Dataset('celeba', faces)
+    (header,) = faces.parent.glob('faces.cache/*/header.json')
+    watched = json.loads(header.read_text())['watched']
+    assert watched == ['000000.jpg', '000009.jpg', '000019.jpg']
+    decoded.clear()
+    write_face(faces / '000010.jpg', 99)
+    helper.Dataset('celeba', faces)
+    assert not decoded
+    write_face(faces / '000009.jpg', 99)
+    helper.Dataset('celeba', faces)
+    assert len(decoded) == NUM_FACES
+
+
+def test_picture_that_comes_while_they_are_listed_is_noticed(faces, monkeypatch):
+    def listed(folder, original=helper._picture_names):
+        names = original(folder)
+        add_a_file(faces)
+        return names
+
+    with monkeypatch.context() as patch:
+        patch.setattr(helper, '_picture_names', listed)
+        assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES
+    assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES + 1
+
+
+def test_epochs_decode_nothing(faces, decoded):
+    dataset = helper.Dataset('celeba', faces)
+    assert len(decoded) == NUM_FACES
+    assert sum(len(batch) for _ in range(3) for batch in dataset.get_batches(5)) == 3 * NUM_FACES
+    assert len(decoded) == NUM_FACES
 
 
 def test_each_size_and_kind_has_a_cache_of_its_own(faces, decoded):
@@ -635,7 +721,7 @@ def test_full_disk_while_the_cache_is_written(faces, capsys, monkeypatch):
     """Decoding goes on in a temporary file, which may lie on another disk."""
     write = helper._write_pixels
 
-    def full(pictures, file):
+    def full(pictures, keys, file):
         monkeypatch.setattr(helper, '_write_pixels', write)
         raise OSError(helper.errno.ENOSPC, 'No space left on device')
 
@@ -661,12 +747,12 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path):
     assert peak < 5 << 20
 
 
-def test_few_pictures_are_decoded_ahead(faces, monkeypatch):
+def test_few_pictures_are_decoded_ahead(monkeypatch):
     monkeypatch.setattr(helper.os, 'cpu_count', lambda: 2)
     monkeypatch.setattr(helper, 'CHUNK_PICTURES', 1)
     begun = []
-    chunks = helper._decode(list(range(100)), lambda file: begun.append(file) or np.zeros(1))
-    for number, (pictures, skipped) in enumerate(chunks):
+    read = lambda file: begun.append(file) or np.zeros(1)  # noqa: E731
+    for number, (pictures, skipped) in enumerate(helper._decode(range(100), str, read)):
         assert len(pictures) == 1
         assert not skipped
         assert len(begun) <= number + 6
