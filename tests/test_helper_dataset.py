@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import struct
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -13,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from helpers import make_public_folder, start, unprivileged, unwritable
 from PIL import Image
@@ -747,16 +749,194 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path):
     assert peak < 5 << 20
 
 
-def test_few_pictures_are_decoded_ahead(monkeypatch):
-    monkeypatch.setattr(helper.os, 'cpu_count', lambda: 2)
-    monkeypatch.setattr(helper, 'CHUNK_PICTURES', 1)
-    begun = []
-    read = lambda file: begun.append(file) or np.zeros(1)  # noqa: E731
-    for number, (pictures, skipped) in enumerate(helper._decode(range(100), str, read)):
-        assert len(pictures) == 1
-        assert not skipped
-        assert len(begun) <= number + 6
-    assert number == 99
+# Processes ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Decode even few pictures, two at a time, by two processes."""
+    monkeypatch.setattr(helper, 'MANY_PICTURES', 1)
+    monkeypatch.setattr(helper, 'CHUNK_PICTURES', 2)
+    monkeypatch.setattr(helper, '_num_cpus', lambda: 2)
+
+
+def read_with(monkeypatch, read):
+    """Decode with a function of this module, which the processes import."""
+    monkeypatch.setitem(helper.DATASETS, 'celeba', helper.Kind('RGB', read))
+
+
+def note_and_read(path, width, height, mode):
+    Path(f'{path}.{os.getpid()}').touch()
+    return helper.get_image(path, width, height, mode)
+
+
+def get_killed(path, width, height, mode):
+    if path.endswith('000007.jpg'):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return helper.get_image(path, width, height, mode)
+
+
+def fail_as_too_many_files(path, width, height, mode):
+    if path.endswith('000007.jpg'):
+        raise OSError(helper.errno.EMFILE, 'of the system')
+    return helper.get_image(path, width, height, mode)
+
+
+def fail_by_mistake(path, width, height, mode):
+    raise AssertionError('a mistake')
+
+
+@pytest.mark.parametrize('name', ['celeba', 'folder'])
+def test_processes_decode_the_same_pixels(faces, processes, monkeypatch, name):
+    (faces / '000005.jpg').write_bytes((faces / '000005.jpg').read_bytes()[:-500])
+    (faces / '000019.jpg').write_bytes(b'')
+    with monkeypatch.context() as patch:
+        patch.setattr(helper, '_num_cpus', lambda: 1)
+        alone = helper.Dataset(name, faces)
+    for cache in caches(faces):
+        helper.shutil.rmtree(cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, 'open', None)  # here, not in the processes
+        dataset = helper.Dataset(name, faces)
+    np.testing.assert_array_equal(dataset.pixels, alone.pixels)
+    assert (dataset.sha256, dataset.skipped) == (alone.sha256, alone.skipped)
+    assert [os.path.basename(path) for path, _ in dataset.skipped] == ['000005.jpg', '000019.jpg']
+    assert dataset.shape[0] == NUM_FACES - 2
+
+
+def test_few_pictures_are_decoded_here(faces, decoded, monkeypatch):
+    monkeypatch.setattr(helper, '_num_cpus', lambda: 2)
+    for many in (NUM_FACES, NUM_FACES + 1):
+        monkeypatch.setattr(helper, 'MANY_PICTURES', many)
+        monkeypatch.setattr(helper, '_processes', None)
+        if many == NUM_FACES:
+            with pytest.raises(TypeError):
+                helper.Dataset('celeba', faces)
+            assert not decoded
+        else:
+            helper.Dataset('celeba', faces)
+            assert len(decoded) == NUM_FACES
+
+
+def test_few_pictures_are_decoded_ahead(faces, processes):
+    """Two of each process, for a third is asked only when the first pictures were taken."""
+    files = sorted(map(str, faces.iterdir()))
+    chunks = helper._decode(files, str, helper.partial(note_and_read, width=8, height=8, mode='L'))
+    for number, (pixels, _) in enumerate(chunks, 1):
+        assert pixels.shape == (2, 8, 8)
+        begun = len(list(faces.glob('*.jpg.*')))
+        assert 2 * number <= begun <= 2 * (number + 4)
+    assert number == NUM_FACES // 2
+    assert len({path.suffix for path in faces.glob('*.jpg.*')}) == 2
+    assert not list(faces.glob(f'*.{os.getpid()}'))
+
+
+def test_killed_process_is_named_and_leaves_nothing(faces, processes, monkeypatch):
+    """As the system does where memory is short."""
+    with monkeypatch.context() as patch:
+        read_with(patch, get_killed)
+        with pytest.raises(
+            ChildProcessError, match=r'ended with status -9.*memory.*run this again'
+        ):
+            helper.Dataset('celeba', faces)
+    assert not caches(faces)
+    assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES
+
+
+def test_failures_of_processes_are_raised_here(faces, processes, monkeypatch):
+    with monkeypatch.context() as patch:
+        read_with(patch, fail_as_too_many_files)
+        with pytest.raises(OSError, match=r"of the system: '.*000007\.jpg'") as error:
+            helper.Dataset('celeba', faces)
+        assert error.value.errno == helper.errno.EMFILE
+        read_with(patch, fail_by_mistake)
+        with pytest.raises(AssertionError, match='a mistake'):
+            helper.Dataset('celeba', faces)
+        patch.setattr(sys, 'executable', str(faces / 'python'))
+        with pytest.raises(FileNotFoundError, match='python'):
+            helper.Dataset('celeba', faces)
+    assert not caches(faces)
+
+
+def test_file_that_is_missing_among_many_is_named(faces, processes, monkeypatch):
+    monkeypatch.setattr(helper, 'MAX_WATCHED', 1)
+    files = sorted(faces.iterdir())
+    files[9].unlink()
+    with pytest.raises(FileNotFoundError, match=r'000009\.jpg'):
+        helper.Dataset('celeba', files)
+    assert not caches(faces)
+
+
+MANY = """
+import sys
+import helper
+
+helper.MANY_PICTURES = 1
+helper.CHUNK_PICTURES = 8
+helper._num_cpus = lambda: 2
+helper.Dataset('celeba', sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_end_when_they_are_no_longer_needed(faces, number):
+    """However the one that asks ends, and though Ctrl-C in a terminal of Windows reaches them."""
+    for copy in range(4000):
+        os.link(faces / f'{copy % NUM_FACES:06}.jpg', faces / f'copy{copy}.jpg')
+    cache = Path(f'{faces}.cache')
+    with start(MANY, faces) as process:
+        deadline = time.monotonic() + 20
+        while not any(file.stat().st_size for file in cache.glob('.*.incomplete/pixels.u8')):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) == 2
+        if number == signal.SIGINT:
+            for worker in workers:
+                worker.send_signal(number)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == -number
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert errors.count('Traceback') == (number == signal.SIGINT)
+    assert not list(cache.glob('[!.]*'))
+
+
+SCRIPT = """
+import sys
+
+sys.path.insert(0, ROOT)
+import helper
+
+sys.path.remove(ROOT)
+helper.MANY_PICTURES = 1
+helper._num_cpus = lambda: 2
+print(helper.Dataset('celeba', 'faces').shape)
+"""
+
+
+def test_script_without_a_guard_beside_another_helper(faces):
+    """Such as that of the exercise; the processes neither run the script again nor import it."""
+    (faces.parent / 'helper.py').write_text('raise ImportError("another helper")')
+    script = faces.parent / 'script.py'
+    script.write_text(SCRIPT.replace('ROOT', repr(os.path.dirname(helper.__file__))))
+    done = subprocess.run(
+        [sys.executable, 'script.py'], cwd=faces.parent, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == f'({NUM_FACES}, 28, 28, 3)\n', done.stderr
+
+
+@pytest.mark.parametrize(
+    ('quota', 'count'),
+    [('max 100000\n', 3), ('150000 100000\n', 2), ('20000 100000\n', 1), ('900000 100000\n', 3)],
+)
+def test_cpus_are_those_of_the_affinity_and_of_the_quota(tmp_path, monkeypatch, quota, count):
+    monkeypatch.setattr(helper.os, 'sched_getaffinity', lambda pid: {1, 4, 5}, raising=False)
+    monkeypatch.setattr(helper.os, 'cpu_count', lambda: 64)
+    (tmp_path / 'cpu.max').write_text(quota)
+    assert helper._num_cpus(tmp_path / 'cpu.max') == count
+    assert helper._num_cpus(tmp_path / 'none') == 3
 
 
 # The grid -----------------------------------------------------------------------------------------
