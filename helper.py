@@ -16,7 +16,9 @@ import json
 import lzma
 import math
 import os
+import pickle
 import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -28,11 +30,12 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from numbers import Integral
 from pathlib import Path, PurePosixPath
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -99,7 +102,10 @@ SOURCES = {
 
 FACE_SIZE = 108  # side of the central square that holds the face in the aligned 178x218 pictures
 CHUNK_BYTES = 1 << 18  # read, hashed and written at a time
-CHUNK_PICTURES = 64  # decoded by one thread at a time
+CHUNK_PICTURES = 64  # decoded by one process at a time
+MANY_BYTES = 25 << 20  # of files, 3,900 faces: processes save more time than they need to start
+MAX_PROCESSES = 8  # each needs 35 MB
+MAX_WATCHED = 1000  # files that are looked at when a cache is opened, in 4 ms
 CROP_VERSION = 1  # of what get_image and get_square do; another one rebuilds the caches
 PICTURE_SUFFIXES = '.jpg', '.jpeg', '.png'
 PIXELS, HEADER = 'pixels.u8', 'header.json'  # the files of a cache
@@ -664,17 +670,16 @@ class Dataset:
             data_files = download_extract(dataset_name, data_path, data=data)
         pictures = _find_pictures(DATASETS[dataset_name], data_files, width, height)
         self.image_mode = DATASETS[dataset_name].mode
-        self.pixels, header = _open_or_decode(pictures)
+        self.pixels, self.skipped, self.sha256 = _open_or_decode(pictures)
         self.shape = self.pixels.shape
-        self.skipped = [(pictures.files[i], reason) for i, reason in header['skipped']]
-        self.sha256 = header['sha256']
         self.seed = seed
         self.shuffle = shuffle
         self._next_epoch = 0
         if self.skipped:
             named = ', '.join(f'{path} ({reason})' for path, reason in self.skipped[:5])
             more = ', …' if len(self.skipped) > 5 else ''
-            print(f'skipped {len(self.skipped):,} unreadable of {pictures.count:,}: {named}{more}')
+            count = len(self.pixels) + len(self.skipped)
+            print(f'skipped {len(self.skipped):,} unreadable of {count:,}: {named}{more}')
 
     @property
     def identity(self):
@@ -693,16 +698,9 @@ class Dataset:
                 batches, which gives none.
 
         """
-        return (
-            self._scaled(chosen)
-            for chosen in self.get_indices(batch_size, epoch=epoch, start=start)
-        )
-
-    def _scaled(self, chosen):
-        images = self.pixels[chosen].astype(np.float32)
-        images /= 255  # in place, so that no further arrays are made
-        images -= 0.5
-        return images
+        indices = self.get_indices(batch_size, epoch=epoch, start=start)
+        pixels = np.asarray(self.pixels)  # arithmetic on parts of a memory map is a quarter slower
+        return (_to_data_range(pixels.take(chosen, axis=0)) for chosen in indices)
 
     def get_indices(self, batch_size, *, epoch=None, start=0):
         """Return a generator of int64 [batch_size]: which of `pixels` are in the batches of `get_batches`."""
@@ -729,6 +727,13 @@ class Dataset:
         return (order[first : first + batch_size] for first in firsts)
 
 
+def _to_data_range(pixels):
+    images = pixels.astype(np.float32)
+    images /= 255  # in place, so that no further arrays are made
+    images -= 0.5
+    return images
+
+
 def _require_whole(*, least, **named):
     for name, value in named.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
@@ -742,13 +747,13 @@ class _Pictures(NamedTuple):
     """Pictures to decode."""
 
     path: str  # their folder or IDX file, as the user writes it
-    files: list[str]
-    count: int
     mode: str
     shape: tuple[int, int, int]  # of one picture: height, width, channels
     rule: str  # which of them are read how; each rule has its own cache
-    fingerprint: str  # changes when a file does
-    decode: Callable  # () -> iterator of ([uint8 picture], [(position among them, reason)])
+    places: list[str]  # folders or the IDX file, which change when pictures come or go
+    find: Callable  # () -> keys of all pictures in order: names in a folder, numbers elsewhere
+    locate: Callable | None  # key -> file, as the user writes it; None where one file holds all
+    decode: Callable  # keys -> iterator of (uint8 [n, h, w, c], [(position among them, reason)])
 
     @property
     def name(self):
@@ -760,6 +765,7 @@ def _find_pictures(kind, data_files, width, height):
     """Return the `_Pictures` of a list of files, of a folder or of an IDX file."""
     shape = height, width, CHANNELS[kind.mode]
     rule = f'{kind.read.__name__} {CROP_VERSION}'
+    read = partial(kind.read, width=width, height=height, mode=kind.mode)
     if not isinstance(data_files, (str, os.PathLike)):
         files = [os.path.expanduser(file) for file in data_files]
         if not files:
@@ -770,6 +776,8 @@ def _find_pictures(kind, data_files, width, height):
         path = _folder(files[0])
         names = [os.path.abspath(file).removeprefix(os.path.abspath(path)) for file in files]
         rule += f', list {_short_hash(names)}'
+        places, locate = sorted(set(map(_folder, files))), files.__getitem__
+        find = partial(range, len(files))
     else:
         path = os.path.expanduser(data_files)
         wanted = 'expected a folder, an IDX file or a list of files'
@@ -780,18 +788,20 @@ def _find_pictures(kind, data_files, width, height):
         if not os.path.isdir(path):
             if _is_picture(path):
                 raise ValueError(f'{path} is a single picture; {wanted}')
-            count, *_ = _idx_header(path)
-            decode = partial(_decode_idx, path, width, height, kind.mode)
-            fingerprint = _fingerprint([path])
-            return _Pictures(path, [path], count, kind.mode, shape, 'idx', fingerprint, decode)
-        files = [os.path.join(path, name) for name in _picture_names(path)]
-        if not files:
-            raise ValueError(
-                f'{path} holds no pictures ({", ".join(PICTURE_SUFFIXES)}); choose another folder'
+            return _Pictures(
+                path,
+                kind.mode,
+                shape,
+                'idx',
+                places=[path],
+                find=lambda: range(_idx_header(path)[0]),
+                locate=None,
+                decode=lambda _: _decode_idx(path, width, height, kind.mode),
             )
-    fingerprint = _fingerprint(files, sorted(set(map(_folder, files))))
-    decode = partial(_decode, files, partial(kind.read, width=width, height=height, mode=kind.mode))
-    return _Pictures(path, files, len(files), kind.mode, shape, rule, fingerprint, decode)
+        places, locate = [path], partial(os.path.join, path)
+        find = partial(_require_pictures, path)
+    decode = partial(_decode, locate=locate, read=read)
+    return _Pictures(path, kind.mode, shape, rule, places, find, locate, decode)
 
 
 def _is_picture(path):
@@ -812,35 +822,141 @@ def _picture_names(folder):
         )
 
 
+def _require_pictures(folder):
+    """Return the sorted names of the pictures in `folder`; raise ValueError where it has none."""
+    names = _picture_names(folder)
+    if not names:
+        raise ValueError(
+            f'{folder} holds no pictures ({", ".join(PICTURE_SUFFIXES)}); choose another folder'
+        )
+    return names
+
+
 def _folder(file):
     return os.path.dirname(file) or '.'
 
 
-def _fingerprint(files, folders=()):
-    """Return what changes with the folders, the number of files and up to 1,000 of the files.
+def _fingerprint(state_of_places, files):
+    """Return what changes with the places of pictures and with `files`, some of them."""
+    return _short_hash([state_of_places, _state(files)])
 
-    Looking at every file of the full CelebA would take longer than all else at the start.
-    """
-    some = np.linspace(0, len(files) - 1, min(len(files), 1000)).astype(int)
-    stats = [os.stat(path) for path in (*folders, *(files[i] for i in some))]
-    return _short_hash([len(files), *((s.st_mtime_ns, s.st_size) for s in stats)])
+
+def _state(paths):
+    return [(stat.st_mtime_ns, stat.st_size) for stat in map(os.stat, paths)]
+
+
+def _some(keys):
+    """Return up to `MAX_WATCHED` of the keys, evenly spread."""
+    chosen = np.linspace(0, len(keys) - 1, min(len(keys), MAX_WATCHED)).astype(int)
+    return [keys[i] for i in chosen]
 
 
 def _short_hash(values):
     return hashlib.sha256(str(values).encode()).hexdigest()[:12]
 
 
-def _decode(files, read):
-    """Yield the pictures of `files` in order, decoded by threads a bounded window ahead."""
-    workers = os.cpu_count() or 1
+def _decode(keys, locate, read):
+    """Yield the pictures of `keys` in order, decoded a bounded window ahead where there is much to do.
+
+    Processes decode them, since threads would wait for the interpreter's lock most of the time.
+    """
+    decode = partial(_decode_some, read=read)
+    workers = min(_num_cpus(), MAX_PROCESSES)
+    mean_size = np.mean([os.path.getsize(locate(key)) for key in _some(keys)])
+    alone = workers == 1 or mean_size * len(keys) < MANY_BYTES
+    size = CHUNK_PICTURES if alone else min(CHUNK_PICTURES, math.ceil(len(keys) / (4 * workers)))
+    chunks = (
+        [locate(key) for key in keys[first : first + size]] for first in range(0, len(keys), size)
+    )
+    if alone:
+        yield from map(decode, chunks)
+        return
     window = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for first in range(0, len(files), CHUNK_PICTURES):
-            window.append(pool.submit(_decode_some, files[first : first + CHUNK_PICTURES], read))
+    with ThreadPoolExecutor(workers) as pool, _processes(workers) as call:
+        for chunk in chunks:
+            window.append(pool.submit(call, decode, chunk))
             if len(window) > 2 * workers:
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()
+
+
+def _num_cpus(quota_file=Path('/sys/fs/cgroup/cpu.max')):
+    """Return how many CPUs this process may use: its affinity, within its container's quota."""
+    affinity = getattr(os, 'sched_getaffinity', None)  # not of macOS and Windows
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no container, or 'max'
+        quota, period = map(int, quota_file.read_text().split())
+        count = min(count, math.ceil(quota / period))
+    return count
+
+
+# An import of the same helper.py as here, whatever lies in the working folder
+WORKER = 'import sys; sys.path[:] = sys.argv[1:]; import helper; helper._answer()'
+
+
+@contextmanager
+def _processes(count):
+    """Yield call(function, argument), which calls it in one of `count` processes that is idle.
+
+    They are no processes of `multiprocessing`, which would run a user's script again or copy a
+    process with TensorFlow's threads, and whose orphans wait for ever: these end with their input.
+    """
+    path = [os.path.dirname(os.path.abspath(__file__)), *sys.path]
+    idle = SimpleQueue()
+
+    def call(function, argument):
+        process = idle.get()
+        try:
+            pickle.dump((function, argument), process.stdin)
+            process.stdin.flush()
+            reply = pickle.load(process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            raise ChildProcessError(
+                f'a process that decodes pictures ended with status {process.wait()}; -9 is what '
+                'the system does where memory is short: close other programs and run this again'
+            ) from error
+        finally:
+            idle.put(process)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    with ExitStack() as started:
+        for _ in range(count):
+            process = subprocess.Popen(
+                [sys.executable, '-c', WORKER, *path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # so that Ctrl-C in a terminal interrupts this one alone
+            )
+            started.callback(_end, process)
+            idle.put(process)
+        yield call
+
+
+def _end(process):
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with suppress(OSError):  # of a request that was under way
+        process.stdin.close()
+
+
+def _answer():
+    """Answer the requests of `_processes` until the process that asks has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows has no sessions
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # so that nothing is printed between the replies
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            function, argument = pickle.load(requests)
+            try:
+                reply = function(argument)
+            except Exception as error:  # raised again by the process that asks
+                reply = error
+            pickle.dump(reply, replies)
+            replies.flush()
 
 
 def _decode_some(files, read):
@@ -855,7 +971,7 @@ def _decode_some(files, read):
                 raise OSError(error.errno, error.strerror, file) from error
             reason = str(error).replace(f' {file!r}', '')  # another user may write it differently
             skipped.append((position, reason or type(error).__name__))
-    return pictures, skipped
+    return np.array(pictures, np.uint8), skipped
 
 
 def _decode_idx(path, width, height, mode):
@@ -872,7 +988,7 @@ def _decode_idx(path, width, height, mode):
             pictures = map(Image.fromarray, pixels)
             if (columns, rows) != (width, height):
                 pictures = (p.resize((width, height), Image.BILINEAR) for p in pictures)
-            yield [np.array(picture.convert(mode)) for picture in pictures], []
+            yield np.array([np.array(picture.convert(mode)) for picture in pictures]), []
         if file.read(1):
             raise ValueError(f'{path} is longer than its header says; delete it and get it again')
 
@@ -918,30 +1034,34 @@ def _read_exactly(file, size):
 
 
 def _open_or_decode(pictures):
-    """Return (uint8 memory map [n, h, w, c], header), decoding the pictures if need be."""
+    """Return the `_contents` of a cache of the pictures, decoded into it if need be."""
     root = Path(os.path.normpath(os.path.join(pictures.path, '..', f'{pictures.name}.cache')))
     height, width, _ = pictures.shape
     key = f'{width}x{height}-{pictures.mode}-{_short_hash(pictures.rule)}'
-    folder = root / f'{key}-{pictures.fingerprint}'
     with suppress(LookupError):
-        return _open_cache(folder, pictures)
+        return _open_cache(root, key, pictures)
+    before = _state(pictures.places)  # so that a picture which comes during the listing is noticed
+    keys = pictures.find()
+    watched = _some(keys) if pictures.locate else []
+    fingerprint = _fingerprint(before, map(pictures.locate, watched))
     try:
         with _lock(root):
-            with suppress(LookupError):
-                return _open_cache(folder, pictures)  # of another process that was faster
+            try:
+                return _open_cache(root, key, pictures)  # of another process that was faster
+            except LookupError as error:
+                reason = error
             stale = list(root.glob(f'{key}-*'))
             if stale:
-                reason = (
-                    f'{folder} is damaged' if folder in stale else f'{pictures.path} has changed'
-                )
                 print(f'decoding the pictures again: {reason}')
             for old in stale:
                 shutil.rmtree(old, ignore_errors=True)  # Windows keeps what a process has mapped
+            folder = root / f'{key}-{fingerprint}'
             with _complete_folder(folder) as temporary:
                 with open(temporary / PIXELS, 'wb') as file:
-                    header = _write_pixels(pictures, file)
+                    header = _write_pixels(pictures, keys, file)
+                header |= {'watched': watched, 'fingerprint': fingerprint}
                 (temporary / HEADER).write_text(json.dumps(header, indent=2), encoding='utf-8')
-            return _open_cache(folder, pictures)
+            return _contents(folder / PIXELS, header, pictures)
     except OSError as error:
         if error.errno not in UNWRITABLE or not Path(error.filename or root).is_relative_to(root):
             raise
@@ -950,41 +1070,65 @@ def _open_or_decode(pictures):
             'a temporary file for this run'
         )
     with tempfile.TemporaryFile() as file:
-        header = _write_pixels(pictures, file)
-        return np.memmap(file, np.uint8, 'r', shape=tuple(header['shape'])), header
+        return _contents(file, _write_pixels(pictures, keys, file), pictures)
 
 
-def _open_cache(folder, pictures):
-    """Return (pixels, header) of a cache; raise LookupError if it is damaged or not there."""
+def _open_cache(root, key, pictures):
+    """Return the `_contents` of the cache that fits; raise LookupError, saying why, if none does."""
+    reason = f'{root} holds none'
+    for folder in root.glob(f'{key}-*'):
+        try:
+            return _open_folder(folder, pictures)
+        except LookupError as error:
+            reason = error
+    raise LookupError(reason)
+
+
+def _open_folder(folder, pictures):
+    """Return the `_contents` of a cache; raise LookupError if it is damaged or out of date.
+
+    What it was made of is recognised by a sample whose names are in the header: to list all
+    pictures of the full CelebA would take longer than all else at the start.
+    """
     try:
         header = json.loads((folder / HEADER).read_text(encoding='utf-8'))
-        header = {name: header[name] for name in ('shape', 'sha256', 'skipped')}
-        shape, size = tuple(header['shape']), (folder / PIXELS).stat().st_size
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LookupError(f'{folder} cannot be read') from error
-    if shape[1:] != pictures.shape or size != math.prod(shape):
-        raise LookupError(f'{folder} has {size:,} bytes for the shape {shape}')
-    return np.memmap(folder / PIXELS, np.uint8, 'r', shape=shape), header
+        fits = header['shape'][1:] == list(pictures.shape) and header['rule'] == pictures.rule
+        if not fits or (folder / PIXELS).stat().st_size != math.prod(header['shape']):
+            raise ValueError
+        contents = _contents(folder / PIXELS, header, pictures)
+        files = [pictures.locate(key) for key in header['watched']]
+        fingerprint = header['fingerprint']
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise LookupError(f'{folder} is damaged, or of another version') from error
+    with suppress(OSError, ValueError):  # a file is no longer there, or is none
+        if fingerprint == _fingerprint(_state(pictures.places), files):
+            return contents
+    raise LookupError(f'{pictures.path} has changed')
 
 
-def _write_pixels(pictures, file):
-    """Decode `pictures` into `file` and return the header that describes it."""
+def _contents(file, header, pictures):
+    """Return (uint8 memory map [n, h, w, c], [(path, reason)] of the skipped, sha256)."""
+    skipped = [(pictures.locate(key), reason) for key, reason in header['skipped']]
+    pixels = np.memmap(file, np.uint8, 'r', shape=tuple(header['shape']))
+    return pixels, skipped, header['sha256']
+
+
+def _write_pixels(pictures, keys, file):
+    """Decode the pictures of `keys` into `file` and return the header that describes it."""
     digest, count, skipped = hashlib.sha256(), 0, []
-    desc = f'decoding {pictures.name}'
-    with progress(total=pictures.count, unit='picture', desc=desc) as bar:
-        for decoded, unreadable in pictures.decode():
-            data = b''.join(picture.tobytes() for picture in decoded)
-            file.write(data)
-            digest.update(data)
+    bar = progress(total=len(keys), unit='picture', desc=f'decoding {pictures.name}')
+    with bar, closing(pictures.decode(keys)) as chunks:
+        for decoded, unreadable in chunks:
+            file.write(decoded)
+            digest.update(decoded)
             first = count + len(skipped)
             count += len(decoded)
-            skipped += [(first + position, reason) for position, reason in unreadable]
+            skipped += [(keys[first + position], reason) for position, reason in unreadable]
             bar.update(len(decoded) + len(unreadable))
     if not count:
-        position, reason = skipped[0]
+        key, reason = skipped[0]
         raise ValueError(
-            f'none of {pictures.count:,} pictures can be decoded; '
-            f'{pictures.files[position]}: {reason}'
+            f'none of {len(keys):,} pictures can be decoded; {pictures.locate(key)}: {reason}'
         )
     file.flush()
     return {

@@ -3,6 +3,8 @@
 The sample faces, linked again and again under new names, stand for a set of `--count` pictures.
 Every measurement runs in a process of its own, `--repeats` times, and prints one JSON line: the
 median and the spread; faces also how many times the exercise's `get_batch` of the same round.
+Memory is the proportional set size (Linux) of the process and of those that it starts, above that
+of the interpreter with `helper` imported.
 
     python benchmarks/data.py [--count 202599] [--repeats 3] [--data-dir data]
 """
@@ -10,17 +12,18 @@ median and the spread; faces also how many times the exercise's `get_batch` of t
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -29,6 +32,7 @@ import helper  # noqa: E402
 
 BATCH = 64
 EXERCISE = 3200  # pictures that the exercise's way is timed on
+SAMPLED_EVERY = 0.25  # seconds between two looks at the memory
 
 
 def exercise(folder):
@@ -42,16 +46,43 @@ def exercise(folder):
 
 def first_pass(folder):
     """Return pictures/s of decoding everything into the cache, and the memory that it needed."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    dataset = helper.Dataset('celeba', folder)
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with sampled_memory() as samples:
+        started = time.perf_counter()
+        dataset = helper.Dataset('celeba', folder)
+        seconds = time.perf_counter() - started
     return {
         'pictures_per_second': len(dataset.pixels) / seconds,
-        'megabytes': (peak - before) / 1024,  # Linux: kB
+        'megabytes': max(samples) - samples[0],
         'equal': equal(dataset, folder),
     }
+
+
+@contextmanager
+def sampled_memory():
+    """Yield a list that grows by the megabytes of this process and of all below it, now and then."""
+    samples, ended = [megabytes()], threading.Event()
+
+    def sample():
+        while not ended.wait(SAMPLED_EVERY):
+            samples.append(megabytes())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()
+
+
+def megabytes():
+    """Return the proportional set size of this process and of all that it has started."""
+    this = psutil.Process()
+    sizes = []
+    for process in [this, *this.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            sizes.append(process.memory_full_info().pss)
+    return sum(sizes) / 1e6
 
 
 def equal(dataset, folder):
@@ -120,7 +151,7 @@ def report(name, count, results, exercises=()):
         if key == 'equal':
             line[key] = all(values)
             continue
-        digits = 3 if key == 'seconds' else 0
+        digits = 4 if key == 'seconds' else 0
         line[key] = round(statistics.median(values), digits)
         line[f'{key}_spread'] = [round(min(values), digits), round(max(values), digits)]
     if exercises:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import struct
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -13,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from helpers import make_public_folder, start, unprivileged, unwritable
 from PIL import Image
@@ -462,9 +464,22 @@ def damage_the_header(faces):
     (caches(faces)[0] / 'header.json').write_text('{')
 
 
-def damage_the_shape(faces):
+def change_the_header(**changes):
+    def change(faces):
+        header = caches(faces)[0] / 'header.json'
+        header.write_text(json.dumps({**json.loads(header.read_text()), **changes}))
+
+    return change
+
+
+def write_a_header_of_an_older_version(faces):
     header = caches(faces)[0] / 'header.json'
-    header.write_text(json.dumps({**json.loads(header.read_text()), 'shape': [21, 28, 28, 3]}))
+    entries = json.loads(header.read_text())
+    header.write_text(json.dumps({name: entries[name] for name in ('shape', 'sha256', 'skipped')}))
+
+
+def write_a_list_as_header(faces):
+    (caches(faces)[0] / 'header.json').write_text('[]')
 
 
 def damage_the_pixels(faces):
@@ -483,8 +498,18 @@ def lose_the_pixels(faces):
         (add_a_file, 'has changed'),
         (remove_a_file, 'has changed'),
         (rename_a_file, 'has changed'),
+        (change_the_header(watched=['000007.jpg', 'gone.jpg']), 'has changed'),
+        (change_the_header(watched=['\0']), 'has changed'),
+        (change_the_header(fingerprint='0' * 12), 'has changed'),
         (damage_the_header, 'is damaged'),
-        (damage_the_shape, 'is damaged'),
+        (write_a_list_as_header, 'is damaged'),
+        (write_a_header_of_an_older_version, 'or of another version'),
+        (change_the_header(rule='get_square 1'), 'or of another version'),
+        (change_the_header(shape=[21, 28, 28, 3]), 'is damaged'),
+        (change_the_header(shape=[20.0, 28, 28, 3]), 'is damaged'),
+        (change_the_header(shape=[-20, 28, 28, -3]), 'is damaged'),
+        (change_the_header(skipped=[[7, 'a position, as of a list']]), 'is damaged'),
+        (change_the_header(watched=7), 'is damaged'),
         (damage_the_pixels, 'is damaged'),
         (lose_the_pixels, 'is damaged'),
     ],
@@ -502,6 +527,76 @@ def test_cache_is_replaced_when_it_no_longer_fits(faces, decoded, capsys, change
     assert len(caches(faces)) == 1
     files = sorted(faces.iterdir())
     np.testing.assert_array_equal(pixels, helper.get_batch(files, 28, 28, 'RGB'))
+
+
+def test_list_with_a_header_of_another_one(faces):
+    files = sorted(faces.iterdir())
+    pixels = helper.Dataset('celeba', files).pixels
+    for changes in {'watched': [NUM_FACES]}, {'skipped': [[NUM_FACES, 'no such position']]}:
+        change_the_header(**changes)(faces)
+        np.testing.assert_array_equal(helper.Dataset('celeba', files).pixels, pixels)
+
+
+LOOKED_AT = """
+import os, sys
+import helper
+
+listed = []
+sys.addaudithook(lambda event, args: event in ('os.listdir', 'os.scandir') and listed.append(args[0]))
+dataset = helper.Dataset('celeba', sys.argv[1])
+print(sum(os.path.samefile(folder, sys.argv[1]) for folder in listed), dataset.shape[0])
+"""
+
+
+def test_opening_a_cache_lists_no_pictures(faces):
+    """There may be 202,599 of them."""
+    (faces / '000003.jpg').write_bytes(b'')
+    for listings in (1, 0):
+        with start(LOOKED_AT, faces) as process:
+            output, errors = process.communicate(timeout=60)
+        assert output.splitlines()[-1] == f'{listings} {NUM_FACES - 1}', errors
+        assert f'skipped 1 unreadable of {NUM_FACES}: {faces / "000003.jpg"}' in output
+
+
+def test_opening_a_cache_looks_at_some_pictures_only(faces, monkeypatch, decoded):
+    monkeypatch.setattr(helper, 'MAX_WATCHED', 3)
+    helper.Dataset('celeba', faces)
+    (header,) = faces.parent.glob('faces.cache/*/header.json')
+    watched = json.loads(header.read_text())['watched']
+    assert watched == ['000000.jpg', '000009.jpg', '000019.jpg']
+    decoded.clear()
+    write_face(faces / '000010.jpg', 99)
+    helper.Dataset('celeba', faces)
+    assert not decoded
+    write_face(faces / '000009.jpg', 99)
+    helper.Dataset('celeba', faces)
+    assert len(decoded) == NUM_FACES
+
+
+def test_picture_that_comes_while_they_are_listed_is_noticed(faces, monkeypatch):
+    def listed(folder, original=helper._picture_names):
+        names = original(folder)
+        add_a_file(faces)
+        return names
+
+    with monkeypatch.context() as patch:
+        patch.setattr(helper, '_picture_names', listed)
+        assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES
+    assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES + 1
+
+
+def test_batches_are_plain_arrays(faces):
+    """Not memory maps, whose arithmetic is slower."""
+    dataset = helper.Dataset('celeba', faces)
+    assert isinstance(dataset.pixels, np.memmap)
+    assert {type(batch) for batch in dataset.get_batches(5)} == {np.ndarray}
+
+
+def test_epochs_decode_nothing(faces, decoded):
+    dataset = helper.Dataset('celeba', faces)
+    assert len(decoded) == NUM_FACES
+    assert sum(len(batch) for _ in range(3) for batch in dataset.get_batches(5)) == 3 * NUM_FACES
+    assert len(decoded) == NUM_FACES
 
 
 def test_each_size_and_kind_has_a_cache_of_its_own(faces, decoded):
@@ -635,7 +730,7 @@ def test_full_disk_while_the_cache_is_written(faces, capsys, monkeypatch):
     """Decoding goes on in a temporary file, which may lie on another disk."""
     write = helper._write_pixels
 
-    def full(pictures, file):
+    def full(pictures, keys, file):
         monkeypatch.setattr(helper, '_write_pixels', write)
         raise OSError(helper.errno.ENOSPC, 'No space left on device')
 
@@ -661,16 +756,200 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path):
     assert peak < 5 << 20
 
 
-def test_few_pictures_are_decoded_ahead(faces, monkeypatch):
-    monkeypatch.setattr(helper.os, 'cpu_count', lambda: 2)
-    monkeypatch.setattr(helper, 'CHUNK_PICTURES', 1)
-    begun = []
-    chunks = helper._decode(list(range(100)), lambda file: begun.append(file) or np.zeros(1))
-    for number, (pictures, skipped) in enumerate(chunks):
-        assert len(pictures) == 1
-        assert not skipped
-        assert len(begun) <= number + 6
-    assert number == 99
+# Processes ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Decode even few pictures, two at a time, by two processes."""
+    monkeypatch.setattr(helper, 'MANY_BYTES', 1)
+    monkeypatch.setattr(helper, 'CHUNK_PICTURES', 2)
+    monkeypatch.setattr(helper, '_num_cpus', lambda: 2)
+
+
+def read_with(monkeypatch, read):
+    """Decode with a function of this module, which the processes import."""
+    monkeypatch.setitem(helper.DATASETS, 'celeba', helper.Kind('RGB', read))
+
+
+def note_and_read(path, width, height, mode):
+    Path(f'{path}.{os.getpid()}').touch()
+    return helper.get_image(path, width, height, mode)
+
+
+def get_killed(path, width, height, mode):
+    if path.endswith('000007.jpg'):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return helper.get_image(path, width, height, mode)
+
+
+def fail_as_too_many_files(path, width, height, mode):
+    if path.endswith('000007.jpg'):
+        raise OSError(helper.errno.EMFILE, 'of the system')
+    return helper.get_image(path, width, height, mode)
+
+
+def fail_by_mistake(path, width, height, mode):
+    raise AssertionError('a mistake')
+
+
+@pytest.mark.parametrize('name', ['celeba', 'folder'])
+def test_processes_decode_the_same_pixels(faces, processes, monkeypatch, name):
+    (faces / '000005.jpg').write_bytes((faces / '000005.jpg').read_bytes()[:-500])
+    (faces / '000019.jpg').write_bytes(b'')
+    with monkeypatch.context() as patch:
+        patch.setattr(helper, '_num_cpus', lambda: 1)
+        alone = helper.Dataset(name, faces)
+    for cache in caches(faces):
+        helper.shutil.rmtree(cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, 'open', None)  # here, not in the processes
+        dataset = helper.Dataset(name, faces)
+    np.testing.assert_array_equal(dataset.pixels, alone.pixels)
+    assert (dataset.sha256, dataset.skipped) == (alone.sha256, alone.skipped)
+    assert [os.path.basename(path) for path, _ in dataset.skipped] == ['000005.jpg', '000019.jpg']
+    assert dataset.shape[0] == NUM_FACES - 2
+
+
+def test_processes_decode_many_bytes(faces, decoded, monkeypatch):
+    """Be they of many pictures or of large ones; for fewer it is not worth their start."""
+    size = sum(file.stat().st_size for file in faces.iterdir())
+    monkeypatch.setattr(helper, '_num_cpus', lambda: 2)
+    monkeypatch.setattr(helper, '_processes', None)
+    monkeypatch.setattr(helper, 'MANY_BYTES', size)
+    with pytest.raises(TypeError):
+        helper.Dataset('celeba', faces)
+    assert not decoded
+    monkeypatch.setattr(helper, 'MANY_BYTES', size + 1)
+    helper.Dataset('celeba', faces)
+    assert len(decoded) == NUM_FACES
+
+
+def test_each_process_has_something_to_decode(faces, processes, monkeypatch):
+    monkeypatch.setattr(helper, 'CHUNK_PICTURES', 64)
+    files = sorted(map(str, faces.iterdir()))
+    read = helper.partial(helper.get_image, width=8, height=8, mode='L')
+    assert [len(pixels) for pixels, _ in helper._decode(files, str, read)] == [3] * 6 + [2]
+
+
+def test_few_pictures_are_decoded_ahead(faces, processes):
+    """Two of each process, for a third is asked only when the first pictures were taken."""
+    files = sorted(map(str, faces.iterdir()))
+    chunks = helper._decode(files, str, helper.partial(note_and_read, width=8, height=8, mode='L'))
+    for number, (pixels, _) in enumerate(chunks, 1):
+        assert pixels.shape == (2, 8, 8)
+        begun = len(list(faces.glob('*.jpg.*')))
+        assert 2 * number <= begun <= 2 * (number + 4)
+    assert number == NUM_FACES // 2
+    assert len({path.suffix for path in faces.glob('*.jpg.*')}) == 2
+    assert not list(faces.glob(f'*.{os.getpid()}'))
+
+
+def test_killed_process_is_named_and_leaves_nothing(faces, processes, monkeypatch):
+    """As the system does where memory is short."""
+    with monkeypatch.context() as patch:
+        read_with(patch, get_killed)
+        with pytest.raises(
+            ChildProcessError, match=r'ended with status -9.*memory.*run this again'
+        ):
+            helper.Dataset('celeba', faces)
+    assert not caches(faces)
+    assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES
+
+
+def test_failures_of_processes_are_raised_here(faces, processes, monkeypatch):
+    with monkeypatch.context() as patch:
+        read_with(patch, fail_as_too_many_files)
+        with pytest.raises(OSError, match=r"of the system: '.*000007\.jpg'") as error:
+            helper.Dataset('celeba', faces)
+        assert error.value.errno == helper.errno.EMFILE
+        read_with(patch, fail_by_mistake)
+        with pytest.raises(AssertionError, match='a mistake'):
+            helper.Dataset('celeba', faces)
+        patch.setattr(sys, 'executable', str(faces / 'python'))
+        with pytest.raises(FileNotFoundError, match='python'):
+            helper.Dataset('celeba', faces)
+    assert not caches(faces)
+
+
+def test_file_that_is_missing_among_many_is_named(faces, processes, monkeypatch):
+    monkeypatch.setattr(helper, 'MAX_WATCHED', 1)
+    files = sorted(faces.iterdir())
+    files[9].unlink()
+    with pytest.raises(FileNotFoundError, match=r'000009\.jpg'):
+        helper.Dataset('celeba', files)
+    assert not caches(faces)
+
+
+MANY = """
+import sys
+import helper
+
+helper.MANY_BYTES = 1
+helper.CHUNK_PICTURES = 8
+helper._num_cpus = lambda: 2
+helper.Dataset('celeba', sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_end_when_they_are_no_longer_needed(faces, number):
+    """However the one that asks ends; Ctrl-C in its terminal, of another session, says so once."""
+    for copy in range(4000):
+        os.link(faces / f'{copy % NUM_FACES:06}.jpg', faces / f'copy{copy}.jpg')
+    cache = Path(f'{faces}.cache')
+    with start(MANY, faces) as process:
+        deadline = time.monotonic() + 60
+        while not any(file.stat().st_size for file in cache.glob('.*.incomplete/pixels.u8')):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) == 2
+        assert os.getsid(process.pid) not in [os.getsid(worker.pid) for worker in workers]
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == -number
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+    assert errors.count('Traceback') == (number == signal.SIGINT)
+    assert 'BrokenPipe' not in errors
+    assert not list(cache.glob('[!.]*'))
+
+
+SCRIPT = """
+import sys
+
+sys.path.insert(0, ROOT)
+import helper
+
+sys.path.remove(ROOT)
+helper.MANY_BYTES = 1
+helper._num_cpus = lambda: 2
+print(helper.Dataset('celeba', 'faces').shape)
+"""
+
+
+def test_script_without_a_guard_beside_another_helper(faces):
+    """Such as that of the exercise; the processes neither run the script again nor import it."""
+    (faces.parent / 'helper.py').write_text('raise ImportError("another helper")')
+    script = faces.parent / 'script.py'
+    script.write_text(SCRIPT.replace('ROOT', repr(os.path.dirname(helper.__file__))))
+    done = subprocess.run(
+        [sys.executable, 'script.py'], cwd=faces.parent, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == f'({NUM_FACES}, 28, 28, 3)\n', done.stderr
+
+
+@pytest.mark.parametrize(
+    ('quota', 'count'),
+    [('max 100000\n', 3), ('150000 100000\n', 2), ('20000 100000\n', 1), ('900000 100000\n', 3)],
+)
+def test_cpus_are_those_of_the_affinity_and_of_the_quota(tmp_path, monkeypatch, quota, count):
+    monkeypatch.setattr(helper.os, 'sched_getaffinity', lambda pid: {1, 4, 5}, raising=False)
+    monkeypatch.setattr(helper.os, 'cpu_count', lambda: 64)
+    (tmp_path / 'cpu.max').write_text(quota)
+    assert helper._num_cpus(tmp_path / 'cpu.max') == count
+    assert helper._num_cpus(tmp_path / 'none') == 3
 
 
 # The grid -----------------------------------------------------------------------------------------
