@@ -13,7 +13,6 @@ import os
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import helper  # noqa: E402
+from measuring import in_process, summary  # noqa: E402
 
 BATCH = 64
 EXERCISE = 3200  # pictures that the exercise's way is timed on
@@ -105,13 +105,6 @@ def linked(sample, count, folder):
             shutil.copyfile(file, name)
 
 
-def measured(name, path):
-    """Return what a measurement in a process of its own printed."""
-    command = [sys.executable, __file__, '--measure', name, str(path)]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def report(name, count, results, exercises=()):
     """Print one line about the repeats of a measurement."""
     line = {'benchmark': 'data', 'measure': name, 'pictures': count}
@@ -119,10 +112,8 @@ def report(name, count, results, exercises=()):
         values = [result[key] for result in results]
         if key == 'equal':
             line[key] = all(values)
-            continue
-        digits = 3 if key == 'seconds' else 0
-        line[key] = round(statistics.median(values), digits)
-        line[f'{key}_spread'] = [round(min(values), digits), round(max(values), digits)]
+        else:
+            line |= summary(key, values, 3 if key == 'seconds' else None)
     if exercises:
         ratios = [
             result['pictures_per_second'] / of_exercise['pictures_per_second']
@@ -152,15 +143,16 @@ def main():
     faces = ('exercise', 'first_pass', 'later_epochs', 'opening')
     results = {name: [] for name in (*faces, 'digits')}
     with tempfile.TemporaryDirectory() as folder:
-        linked(sample, options.count, Path(folder, 'faces'))
+        copies = Path(folder, 'faces')
+        linked(sample, options.count, copies)
         for number in range(options.repeats):
             shutil.rmtree(Path(folder, 'faces.cache'), ignore_errors=True)
             for name in faces:
-                results[name].append(measured(name, Path(folder, 'faces')))
+                results[name].append(in_process(__file__, '--measure', name, copies))
             digits_file = Path(folder, str(number), idx.name)
             digits_file.parent.mkdir()
             shutil.copyfile(idx, digits_file)
-            results['digits'].append(measured('digits', digits_file))
+            results['digits'].append(in_process(__file__, '--measure', 'digits', digits_file))
         for name in faces:
             compared = results['exercise'] if name in ('first_pass', 'later_epochs') else ()
             report(name, options.count, results[name], compared)
