@@ -62,7 +62,7 @@ def timed(step, channels, steps):
     return steps * BATCH / (time.perf_counter() - started)
 
 
-def ours(channels, steps, changes):
+def ours(channels, steps, changes, *, warm_up=WARM_UP):
     """`train` of the notebook, with `changes` of the recipe."""
     from facegen import notebook
     from facegen.recipes import CLASSIC
@@ -75,14 +75,14 @@ def ours(channels, steps, changes):
             asked_at.append(time.perf_counter())
             yield images / 2
 
-    total = WARM_UP + steps + 1
+    total = warm_up + steps + 1
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         notebook.definitions().train(
             None, BATCH, Z_DIM, RATE, BETA1, get_batches, (60_000, side, side, channels),
             {1: 'L', 3: 'RGB'}[channels], recipe=recipe, max_steps=total,
             show_every=10 * total, run_dir=f'{folder}/run',
         )  # fmt: skip
-    return steps * BATCH / (asked_at[WARM_UP + steps] - asked_at[WARM_UP])
+    return steps * BATCH / (asked_at[warm_up + steps] - asked_at[warm_up])
 
 
 def exercise(channels, steps):
