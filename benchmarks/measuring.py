@@ -26,18 +26,19 @@ def summary(name, values, digits=None):
     }
 
 
-def memory_of_children():
-    """Return the megabytes of all processes below this one: what they share is counted once.
+def memory_of_children(process='self'):
+    """Return the megabytes of all processes below one: what several share is counted once.
 
     That is their proportional set sizes, which only Linux knows.
     """
-    import psutil  # here, since PyTorch may be measured by an interpreter that lacks it
-
     total = 0
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it has just ended
-            total += process.memory_full_info().pss
-    return total / 2**20
+    for task in Path(f'/proc/{process}/task').glob('*'):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            for child in (task / 'children').read_text().split():
+                memory = Path(f'/proc/{child}/smaps_rollup').read_text()
+                total += int(memory.partition('\nPss:')[2].split()[0]) / 1024  # kB
+                total += memory_of_children(child)
+    return total
 
 
 @contextmanager
