@@ -1,4 +1,4 @@
-"""How cost grows: in proportion to pixels and pictures, and not at all with previews or epochs.
+"""How cost grows: linearly with pixels and pictures, and not at all with previews or epochs.
 
 Every measurement runs in a process of its own, `--repeats` times:
 
@@ -8,9 +8,9 @@ Every measurement runs in a process of its own, `--repeats` times:
     step, memory    of a tiny network, with a preview, a checkpoint and an evaluation behind each
                     epoch of 50 steps, all in its time, over the epochs until then (memory.py)
 
-Prints one JSON line for each size, and one with the exponent of each growth, which is 1 where the cost is
-in proportion and 0 where it does not grow: the slope of a straight line through the logarithms. All
-are medians with their spread. `--figure` draws them.
+Prints one JSON line for each size, and one with the straight line through each growth: its fixed part,
+what 1,000 pixels, pictures or epochs cost, and by which share of it a cost lies beside the line at
+most. All are medians with their spread. `--figure` draws them.
 
     python benchmarks/linear.py [--figure benchmarks/linear.png] [--repeats 3] [--data-dir data]
 """
@@ -73,10 +73,15 @@ def a_round(options):
     return curves
 
 
-def exponent(curve):
-    """Return k of the power law size^k nearest to a curve {size: cost}."""
-    slope, _ = np.polyfit(np.log(list(curve)), np.log(list(curve.values())), 1)
-    return float(slope)
+def straight_line(curve):
+    """Return (fixed, each, off) of the line fixed + each * size nearest to a curve {size: cost}.
+
+    That is by the squares of the distances as shares of the costs; `off` is the largest share.
+    """
+    sizes, costs = np.array(list(curve)), np.array(list(curve.values()))
+    each, fixed = np.polyfit(sizes, costs, 1, w=1 / costs)
+    off = np.abs(fixed + each * sizes - costs) / costs
+    return float(fixed), float(each), float(off.max())
 
 
 def report(rounds):
@@ -87,12 +92,20 @@ def report(rounds):
         for size in curves[0]:
             costs = summary(unit, [curve[size] for curve in curves], 4)
             print(json.dumps(line | {size_unit: size} | costs), flush=True)
-        growth = summary('exponent', [exponent(curve) for curve in curves], 3)
+        fixed, each, off = zip(*map(straight_line, curves), strict=True)
+        growth = {
+            **summary(f'fixed_{unit}', fixed, 4),
+            **summary(f'{unit}_per_1000', [1000 * value for value in each], 4),
+            **summary('off', off, 3),
+        }
         print(json.dumps(line | {'over': size_unit} | growth), flush=True)
 
 
 def drawn(rounds):
-    """Return a Pillow image of all curves: medians, and the spread as bars."""
+    """Return a Pillow image of all curves: medians with their spread, and their straight lines.
+
+    On logarithmic scales these bend where the fixed part ends; what is left without it is dotted.
+    """
     figure = Figure(figsize=(8, 6), dpi=100, layout='constrained')
     for axes, names in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         size_unit, unit = UNITS[names[0]]
@@ -101,14 +114,15 @@ def drawn(rounds):
             costs = np.array([list(curves[name].values()) for curves in rounds])
             middle = np.median(costs, axis=0)
             bars = middle - costs.min(axis=0), costs.max(axis=0) - middle
-            axes.errorbar(sizes, middle, bars, color=color, marker=marker, capsize=3, label=name)
+            axes.errorbar(sizes, middle, bars, fmt=marker, color=color, capsize=3, label=name)
+            fixed, each, _ = straight_line(dict(zip(sizes, middle, strict=True)))
+            between = np.geomspace(sizes[0], sizes[-1])
+            axes.plot(between, fixed + each * between, color=color, linewidth=1)
             if size_unit != 'epochs':
-                in_proportion = middle[-1] * np.array(sizes) / sizes[-1]
-                axes.plot(sizes, in_proportion, ':', color='grey', zorder=0)
+                axes.plot(between, each * between, ':', color='grey', zorder=0)  # slope 1
+                axes.set(xscale='log', yscale='log')
         if size_unit == 'epochs':
             axes.set_ylim(0, 1.5 * middle.max())
-        else:
-            axes.set(xscale='log', yscale='log')
         axes.set(xlabel=size_unit, ylabel=unit)
         axes.legend(frameon=False, loc='upper left')
     return plot.rendered(figure)

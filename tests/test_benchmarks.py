@@ -97,7 +97,7 @@ def test_feel_of_pictures_and_previews(sample_data):
 
 @pytest.mark.slow
 def test_growth_and_its_figure(tmp_path):
-    """Two sides, two counts of pictures and ten epochs: enough for five exponents and a figure."""
+    """Two sides, two counts of pictures and ten epochs: enough for five straight lines and a figure."""
     faces = tmp_path / 'data' / 'celeba_sample'
     faces.mkdir(parents=True)
     for number in range(10):
@@ -116,8 +116,9 @@ def test_growth_and_its_figure(tmp_path):
     assert (tmp_path / 'figure.png').stat().st_size < 60_000
 
 
-def test_exponent_of_power_laws(imported):
-    """2 size**1.5 grows with 1.5, a constant with 0."""
-    exponent = imported('linear').exponent
-    assert exponent({1: 2, 4: 16, 16: 128}) == pytest.approx(1.5)
-    assert exponent({1: 3, 5: 3, 9: 3}) == pytest.approx(0)
+def test_straight_lines_and_what_is_none(imported):
+    straight_line = imported('linear').straight_line
+    assert straight_line({1: 5, 2: 7, 10: 23}) == pytest.approx((3, 2, 0))
+    assert straight_line({1: 4, 5: 4, 9: 4}) == pytest.approx((4, 0, 0))
+    *_, off = straight_line({1: 1, 4: 16, 16: 256})
+    assert off > 0.2
