@@ -29,7 +29,8 @@ def summary(name, values, digits=None):
 def memory_of_children(process='self'):
     """Return the megabytes of all processes below one: what several share is counted once.
 
-    That is their proportional set sizes, which only Linux knows.
+    That is their proportional set sizes, which only Linux knows. Programs beside them that use the same
+    libraries take over a part of these: it is too low where other trainings run.
     """
     total = 0
     for task in Path(f'/proc/{process}/task').glob('*'):
