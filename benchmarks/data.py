@@ -14,12 +14,10 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +27,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import helper  # noqa: E402
+from measuring import in_process, megabytes, peak_memory_of_children, summary  # noqa: E402
 
 BATCH = 64
 EXERCISE = 3200  # pictures that the exercise's way is timed on
-SAMPLED_EVERY = 0.25  # seconds between two looks at the memory
 
 
 def exercise(folder):
@@ -46,43 +44,16 @@ def exercise(folder):
 
 def first_pass(folder):
     """Return pictures/s of decoding everything into the cache, and the memory that it needed."""
-    with sampled_memory() as samples:
+    before = megabytes(psutil.Process())
+    with peak_memory_of_children() as peak_of_workers:
         started = time.perf_counter()
         dataset = helper.Dataset('celeba', folder)
         seconds = time.perf_counter() - started
     return {
         'pictures_per_second': len(dataset.pixels) / seconds,
-        'megabytes': max(samples) - samples[0],
+        'megabytes': megabytes(psutil.Process()) - before + peak_of_workers(),
         'equal': equal(dataset, folder),
     }
-
-
-@contextmanager
-def sampled_memory():
-    """Yield a list that grows by the megabytes of this process and of all below it, now and then."""
-    samples, ended = [megabytes()], threading.Event()
-
-    def sample():
-        while not ended.wait(SAMPLED_EVERY):
-            samples.append(megabytes())
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        ended.set()
-        thread.join()
-
-
-def megabytes():
-    """Return the proportional set size of this process and of all that it has started."""
-    this = psutil.Process()
-    sizes = []
-    for process in [this, *this.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):  # it has just ended
-            sizes.append(process.memory_full_info().pss)
-    return sum(sizes) / 1e6
 
 
 def equal(dataset, folder):
@@ -136,13 +107,6 @@ def linked(sample, count, folder):
             shutil.copyfile(file, name)
 
 
-def measured(name, path):
-    """Return what a measurement in a process of its own printed."""
-    command = [sys.executable, __file__, '--measure', name, str(path)]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def report(name, count, results, exercises=()):
     """Print one line about the repeats of a measurement."""
     line = {'benchmark': 'data', 'measure': name, 'pictures': count}
@@ -150,10 +114,8 @@ def report(name, count, results, exercises=()):
         values = [result[key] for result in results]
         if key == 'equal':
             line[key] = all(values)
-            continue
-        digits = 4 if key == 'seconds' else 0
-        line[key] = round(statistics.median(values), digits)
-        line[f'{key}_spread'] = [round(min(values), digits), round(max(values), digits)]
+        else:
+            line |= summary(key, values, 4 if key == 'seconds' else None)
     if exercises:
         ratios = [
             result['pictures_per_second'] / of_exercise['pictures_per_second']
@@ -183,15 +145,16 @@ def main():
     faces = ('exercise', 'first_pass', 'later_epochs', 'opening')
     results = {name: [] for name in (*faces, 'digits')}
     with tempfile.TemporaryDirectory() as folder:
-        linked(sample, options.count, Path(folder, 'faces'))
+        copies = Path(folder, 'faces')
+        linked(sample, options.count, copies)
         for number in range(options.repeats):
             shutil.rmtree(Path(folder, 'faces.cache'), ignore_errors=True)
             for name in faces:
-                results[name].append(measured(name, Path(folder, 'faces')))
+                results[name].append(in_process(__file__, '--measure', name, copies))
             digits_file = Path(folder, str(number), idx.name)
             digits_file.parent.mkdir()
             shutil.copyfile(idx, digits_file)
-            results['digits'].append(measured('digits', digits_file))
+            results['digits'].append(in_process(__file__, '--measure', 'digits', digits_file))
         for name in faces:
             compared = results['exercise'] if name in ('first_pass', 'later_epochs') else ()
             report(name, options.count, results[name], compared)

@@ -8,14 +8,14 @@ applied. Prints one JSON line: images/s of both ways, in turn, in processes of t
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
+from measuring import in_process, summary
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -55,13 +55,6 @@ def images_per_second(*, ordered):
             return STEPS * size / (time.perf_counter() - started)
 
 
-def measured(way):
-    """Return what a process of its own measures."""
-    command = [sys.executable, __file__, '--way', way]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
-
-
 def main():
     """Measure both ways, or one as a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
@@ -71,14 +64,16 @@ def main():
     if options.way:
         print(json.dumps(images_per_second(ordered=options.way == 'ordered')))
         return
-    rounds = [(measured('ordered'), measured('unordered')) for _ in range(options.repeats)]
-    ordered, unordered = (statistics.median(rates) for rates in zip(*rounds, strict=True))
+    rounds = [
+        [in_process(__file__, '--way', way) for way in ('ordered', 'unordered')]
+        for _ in range(options.repeats)
+    ]
+    ordered, unordered = zip(*rounds, strict=True)
     line = {
         'benchmark': 'determinism',
-        'images_per_second': round(ordered, 1),
-        'unordered': round(unordered, 1),
-        'cost': [round(1 - a / b, 3) for a, b in rounds],
-        'median_cost': round(statistics.median(1 - a / b for a, b in rounds), 3),
+        **summary('images_per_second', ordered, 1),
+        **summary('unordered', unordered, 1),
+        **summary('cost', [1 - a / b for a, b in rounds], 3),
     }
     print(json.dumps(line))
 

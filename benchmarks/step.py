@@ -4,7 +4,9 @@ The network is the classic one (recipe `mirrored`, batch 64, 28x28). Every way r
 its own, one after the other, all of them `--repeats` times; ours are timed inside `train` itself, with
 all that it does around a step. `exercise`, `in-turn` and `torch` train the networks in turn, `together` and
 `keras` both from one forward pass. Prints one JSON line for each way: median and spread of images/s, and
-the median of the ratios to the exercise's of the same round.
+the median of the ratios to the exercise's of the same round. For those in TensorFlow 1, also how many
+GFLOP/s that is, and which share of what this machine reaches when it multiplies large square matrices,
+in float32 or bfloat16 as the training does; this is measured in every round too.
 
     python benchmarks/step.py [--channels 3] [--ways exercise together …] [--steps 100] [--repeats 3]
 
@@ -24,11 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
+from measuring import in_process, summary
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 BATCH, Z_DIM, RATE, BETA1, SMOOTHING = 64, 100, 3e-4, 0.45, 0.1
 WARM_UP = 20  # steps that are not timed
+MULTIPLICATIONS = 5  # of matrices, that are timed
 OURS = {  # settings beside the recipe `mirrored`
     'together': {'updates': 'together'},
     'together-float32': {'updates': 'together', 'precision': 'float32'},
@@ -37,10 +42,10 @@ OURS = {  # settings beside the recipe `mirrored`
 }
 
 
-def batches(channels):
+def batches(channels, side=28):
     """Yield (images in [-1, 1], latents) for ever: what they show does not matter here."""
     rng = np.random.default_rng(0)
-    images = 2 * rng.random([10 * BATCH, 28, 28, channels], np.float32) - 1
+    images = 2 * rng.random([10 * BATCH, side, side, channels], np.float32) - 1
     while True:
         chosen = images[rng.integers(0, len(images), BATCH)]
         yield chosen, rng.uniform(-1, 1, [BATCH, Z_DIM]).astype(np.float32)
@@ -57,26 +62,27 @@ def timed(step, channels, steps):
     return steps * BATCH / (time.perf_counter() - started)
 
 
-def ours(channels, steps, changes):
-    """`train` of the notebook."""
+def ours(channels, steps, changes, *, warm_up=WARM_UP):
+    """`train` of the notebook, with `changes` of the recipe."""
     from facegen import notebook
     from facegen.recipes import CLASSIC
 
-    asked_at = []
+    recipe = replace(CLASSIC, **changes)
+    side, asked_at = recipe.image_size, []
 
     def get_batches(batch_size):
-        for images, _ in batches(channels):
+        for images, _ in batches(channels, side):
             asked_at.append(time.perf_counter())
             yield images / 2
 
-    total = WARM_UP + steps + 1
+    total = warm_up + steps + 1
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         notebook.definitions().train(
-            None, BATCH, Z_DIM, RATE, BETA1, get_batches, (60_000, 28, 28, channels),
-            {1: 'L', 3: 'RGB'}[channels], recipe=replace(CLASSIC, **changes), max_steps=total,
+            None, BATCH, Z_DIM, RATE, BETA1, get_batches, (60_000, side, side, channels),
+            {1: 'L', 3: 'RGB'}[channels], recipe=recipe, max_steps=total,
             show_every=10 * total, run_dir=f'{folder}/run',
         )  # fmt: skip
-    return steps * BATCH / (asked_at[WARM_UP + steps] - asked_at[WARM_UP])
+    return steps * BATCH / (asked_at[warm_up + steps] - asked_at[warm_up])
 
 
 def exercise(channels, steps):
@@ -202,20 +208,108 @@ WAYS = {
 }
 
 
+def multiplication(name, size):
+    """Return the GFLOP/s of multiplying two square matrices of `size` numbers of a type by name."""
+    from facegen import session
+    from facegen.session import tf
+
+    session.use_tf1()
+    with tf.Graph().as_default():
+        random = tf.cast(tf.random.stateless_normal([size, size], [0, 0]), name)
+        product = tf.matmul(tf.Variable(random), tf.Variable(random)).op
+        with tf.Session(config=session.config()) as sess:
+            sess.run(tf.global_variables_initializer())
+            sess.run(product)
+            started = time.perf_counter()
+            for _ in range(MULTIPLICATIONS):
+                sess.run(product)
+            seconds = time.perf_counter() - started
+    return {'gflops_per_second': MULTIPLICATIONS * 2 * size**3 / seconds / 1e9}
+
+
+def gflop(channels, updates):
+    """Return the GFLOP of a step for each of its pictures.
+
+    With D and G for one pass forwards, which TensorFlow counts: by its inputs and by its kernels, a
+    layer's gradients cost as much again each. Both together need G forwards and backwards, 3 G; D
+    forwards and backwards on real pictures, 3 D; on drawn ones also backwards to the pictures for G's
+    loss, 4 D. In turn, G's turn draws new pictures and judges them: G and D more.
+    """
+    from facegen import notebook
+    from facegen.session import tf
+
+    functions = notebook.definitions()
+
+    def forwards(network, *shape):
+        with tf.Graph().as_default() as graph:
+            network(tf.zeros(shape))
+            options = tf.profiler.ProfileOptionBuilder(
+                tf.profiler.ProfileOptionBuilder.float_operation()
+            ).with_empty_output()
+            counted = tf.profiler.profile(graph, cmd='op', options=options.build())
+        return counted.total_float_ops / BATCH / 1e9
+
+    d = forwards(functions.discriminator, BATCH, 28, 28, channels)
+    g = forwards(lambda z: functions.generator(z, channels), BATCH, Z_DIM)
+    return {'together': 3 * g + 7 * d, 'in-turn': 4 * g + 8 * d}[updates]
+
+
+def one_way(way, channels, steps):
+    """Measure one way; return images/s, for those in TensorFlow 1 also GFLOP/s and their type."""
+    result = {'images_per_second': WAYS[way](channels, steps)}
+    if way in OURS or way == 'exercise':
+        from facegen import session
+
+        changes = {'updates': 'in-turn', 'precision': 'auto', **OURS.get(way, {})}
+        bfloat16 = way in OURS and session.uses_bfloat16(changes['precision'])
+        per_image = gflop(channels, changes['updates'])
+        result['gflops_per_second'] = result['images_per_second'] * per_image
+        result['type'] = 'bfloat16' if bfloat16 else 'float32'
+    return result
+
+
 def measure(way, options):
-    """Run one way in a process of its own; return images/s, or None where it is not installed."""
+    """Run one way in a process of its own; return what it printed, None where it is not installed."""
     python = options.torch_python if way == 'torch' else sys.executable
     if (
         way == 'torch'
         and subprocess.run([python, '-c', 'import torch'], capture_output=True).returncode
     ):
         return None
-    command = [python, __file__, '--way', way, '--channels', options.channels]
-    command += ['--steps', options.steps]
-    done = subprocess.run(
-        [str(part) for part in command], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return json.loads(done.stdout)
+    arguments = ['--way', way, '--channels', options.channels, '--steps', options.steps]
+    return in_process(__file__, *arguments, '--matrix', options.matrix, python=python)
+
+
+def a_round(options):
+    """Measure each way once, and the matrix products of the types that they need."""
+    results = {way: measure(way, options) for way in options.ways}
+    types = {result['type'] for result in results.values() if result and 'type' in result}
+    return results | {
+        f'matmul-{name}': measure(f'matmul-{name}', options) for name in sorted(types)
+    }
+
+
+def line_of(way, rounds, options):
+    """Return what to print about a way of which there are results in every round."""
+    results = [results[way] for results in rounds]
+    line = {'benchmark': 'step', 'way': way}
+    if way in options.ways:
+        line['channels'] = options.channels
+    for name in 'images_per_second', 'gflops_per_second':
+        if name in results[0]:
+            line |= summary(name, [result[name] for result in results], 1)
+    if way in options.ways and 'exercise' in options.ways:
+        line['times_the_exercise'] = ratio(rounds, way, 'exercise', 'images_per_second')
+    if 'type' in results[0]:
+        product = f'matmul-{results[0]["type"]}'
+        line['share_of_matmul'] = ratio(rounds, way, product, 'gflops_per_second')
+    return line
+
+
+def ratio(rounds, way, other, name):
+    """Return the median of how many times as fast as another way of the same round it was."""
+    ratios = [results[way][name] / results[other][name] for results in rounds]
+    return round(statistics.median(ratios), 2)
 
 
 def main():
@@ -227,29 +321,25 @@ def main():
     parser.add_argument('--steps', type=int, default=100, help='that are timed')
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--ways', nargs='+', choices=WAYS, default=list(WAYS))
+    parser.add_argument(
+        '--matrix', type=int, default=4096, help='side of those that are multiplied'
+    )
     parser.add_argument('--torch-python', default=sys.executable)
-    parser.add_argument('--way', choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument('--way', help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
-        print(json.dumps(WAYS[options.way](options.channels, options.steps)))
+        kind, _, name = options.way.partition('-')
+        if kind == 'matmul':
+            print(json.dumps(multiplication(name, options.matrix)))
+        else:
+            print(json.dumps(one_way(options.way, options.channels, options.steps)))
         return
-    rounds = [{way: measure(way, options) for way in options.ways} for _ in range(options.repeats)]
-    for way in options.ways:
-        rates = [rates[way] for rates in rounds]
-        if None in rates:
+    rounds = [a_round(options) for _ in range(options.repeats)]
+    for way in rounds[0]:
+        if rounds[0][way] is None:
             print(f'{way} is not installed: left out', file=sys.stderr)
-            continue
-        line = {
-            'benchmark': 'step',
-            'way': way,
-            'channels': options.channels,
-            'images_per_second': round(statistics.median(rates), 1),
-            'spread': [round(min(rates), 1), round(max(rates), 1)],
-        }
-        if 'exercise' in options.ways:
-            ratios = [rates[way] / rates['exercise'] for rates in rounds]
-            line['times_the_exercise'] = round(statistics.median(ratios), 2)
-        print(json.dumps(line), flush=True)
+        else:
+            print(json.dumps(line_of(way, rounds, options)), flush=True)
 
 
 if __name__ == '__main__':

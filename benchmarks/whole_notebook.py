@@ -1,14 +1,14 @@
 """Time and memory of the notebook, run from kernel start to its last cell on the samples.
 
-Prints one JSON line: wall seconds of the whole, peak resident megabytes of the kernel, and what it
-ran on. Works on a copy, so that the project's notebook and pictures stay as they are; the samples
-are fetched before the clock starts.
+Prints one JSON line: wall seconds of the whole, most megabytes of all its processes together at any
+moment, medians and spreads of the repeats, and what it ran on. Works on a copy, so that the project's
+notebook and pictures stay as they are; the samples are fetched before the clock starts. Linux only.
 
-    python benchmarks/whole_notebook.py
+    python benchmarks/whole_notebook.py [--repeats 3]
 """
 
+import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,15 +21,12 @@ sys.path.insert(0, str(ROOT))
 
 import helper  # noqa: E402
 from facegen import notebook  # noqa: E402
+from measuring import peak_memory_of_children, summary  # noqa: E402
 
 
-def main():
-    """Run the notebook once in a process of its own and print the measurement."""
-    data = ROOT / 'data'
-    with redirect_stdout(sys.stderr):
-        for name in 'mnist', 'celeba':
-            helper.download_extract(name, data, data='sample')
-    with tempfile.TemporaryDirectory() as folder:
+def measured(data):
+    """Run the notebook once, in processes of its own; return (seconds, most megabytes)."""
+    with tempfile.TemporaryDirectory() as folder, peak_memory_of_children() as peak:
         overrides = {
             'data_dir': str(data),
             'images_dir': f'{folder}/images',
@@ -41,9 +38,20 @@ def main():
         )
         started = time.perf_counter()
         subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
-        seconds = time.perf_counter() - started
-    # The kernel is a grandchild; it is reaped by the child, so its peak counts here. Linux: kB.
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        return time.perf_counter() - started, peak()
+
+
+def main():
+    """Run the notebook again and again, and print the measurement."""
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--data-dir', type=Path, default=ROOT / 'data')
+    options = parser.parse_args()
+    with redirect_stdout(sys.stderr):
+        for name in 'mnist', 'celeba':
+            helper.download_extract(name, options.data_dir, data='sample')
+    data = options.data_dir.resolve()
+    seconds, megabytes = zip(*(measured(data) for _ in range(options.repeats)), strict=True)
     knobs = notebook.parameters()
 
     from facegen import session
@@ -52,8 +60,8 @@ def main():
         json.dumps(
             {
                 'benchmark': 'whole_notebook',
-                'seconds': round(seconds, 1),
-                'peak_mb': round(peak),
+                **summary('seconds', seconds, 1),
+                **summary('peak_megabytes', megabytes),
                 'epochs': [knobs['mnist_epochs'], knobs['celeba_epochs']],
                 **session.versions(),
             }

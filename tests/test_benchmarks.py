@@ -1,0 +1,124 @@
+"""The benchmarks: each prints valid lines, with a median inside its spread, for small arguments."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+
+BENCHMARKS = ROOT / 'benchmarks'
+
+
+def lines_of(name, *arguments):
+    """Run a benchmark; return the lines that it prints, each checked."""
+    command = [sys.executable, BENCHMARKS / f'{name}.py', *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines
+    for line in lines:
+        assert line['benchmark'] == name
+        spreads = {key: value for key, value in line.items() if key.endswith('_spread')}
+        assert spreads
+        for key, (least, most) in spreads.items():
+            assert least <= line[key.removesuffix('_spread')] <= most
+    return lines
+
+
+@pytest.fixture
+def imported(monkeypatch):
+    """Imports a benchmark, or what they share, by name."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module
+
+
+def test_summary_is_median_least_and_most(imported):
+    assert imported('measuring').summary('seconds', [3.14159, 1, 2.71828], 2) == {
+        'seconds': 2.72,
+        'seconds_spread': [1, 3.14],
+    }
+
+
+def test_a_measurement_is_the_last_line_of_a_process(imported):
+    assert imported('measuring').in_process('-c', 'print("loud"); print([1, 2])') == [1, 2]
+    with pytest.raises(subprocess.CalledProcessError):
+        imported('measuring').in_process('-c', 'print(1); raise SystemExit(3)')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux knows proportional set sizes')
+def test_memory_of_children_is_seen_at_its_peak(imported):
+    """Of 100 MB that a child of a child touches and gives back."""
+    child = 'x = b"1" * 100_000_000; import time; time.sleep(1); del x; time.sleep(0.5)'
+    code = f'import subprocess, sys; subprocess.run([sys.executable, "-c", {child!r}])'
+    with imported('measuring').peak_memory_of_children(0.1) as peak:
+        subprocess.run([sys.executable, '-c', code], check=True)
+        assert 95 < peak() < 180
+
+
+def test_step_reports_its_share_of_matrix_products():
+    together, product = lines_of(
+        'step', '--ways', 'together', '--steps', 2, '--repeats', 1, '--matrix', 512
+    )
+    assert together['way'] == 'together'
+    assert product['way'].startswith('matmul-')
+    per_image = together['gflops_per_second'] / together['images_per_second']
+    assert per_image == pytest.approx(37.2 / 64, rel=0.02)
+    share = together['gflops_per_second'] / product['gflops_per_second']
+    assert together['share_of_matmul'] == pytest.approx(share, rel=0.1, abs=0.006)
+
+
+def test_feel_of_an_import():
+    (line,) = lines_of('feel', '--measures', 'import', '--repeats', 1)
+    assert line['measure'] == 'import helper'
+    assert 0.01 < line['seconds'] < 10
+
+
+@pytest.mark.slow
+def test_feel_of_pictures_and_previews(sample_data):
+    lines = lines_of(
+        'feel', '--measures', 'pictures', 'previews', '--repeats', 1, '--previews', 2,
+        '--data-dir', sample_data,
+    )  # fmt: skip
+    seconds = {(line['run'], line['measure']): line['seconds'] for line in lines if 'run' in line}
+    for run in 'first', 'later':
+        grids = ('grid of the training', 'grid of trained networks')
+        order = [seconds[run, f'first {what}'] for what in ('digits', 'faces', *grids)]
+        assert 0 < order[0] < order[1] < order[2] < order[3]
+    costs = {(line['dataset'], line['measure']) for line in lines if 'dataset' in line}
+    assert costs == {
+        (name, part)
+        for name in ('mnist', 'celeba')
+        for part in ('preview', 'checkpoint', 'evaluation')
+    }
+
+
+@pytest.mark.slow
+def test_growth_and_its_figure(tmp_path):
+    """Two sides, two counts of pictures and ten epochs: enough for five straight lines and a figure."""
+    faces = tmp_path / 'data' / 'celeba_sample'
+    faces.mkdir(parents=True)
+    for number in range(10):
+        Image.new('RGB', (178, 218), (number, 0, 0)).save(faces / f'{number:06}.jpg')
+    lines = lines_of(
+        'linear', '--sides', 8, 16, '--steps', 1, '--counts', 20, 40, '--epochs', 10,
+        '--repeats', 1, '--data-dir', faces.parent, '--figure', tmp_path / 'figure.png',
+    )  # fmt: skip
+    assert [line['pixels'] for line in lines if 'pixels' in line] == [64, 256]
+    assert [line['pictures'] for line in lines if 'pictures' in line] == [20, 40] * 2
+    assert [line['epochs'] for line in lines if 'epochs' in line] == list(range(1, 11)) * 2
+    assert [line['over'] for line in lines if 'over' in line] == [
+        'pixels', 'pictures', 'pictures', 'epochs', 'epochs',
+    ]  # fmt: skip
+    assert Image.open(tmp_path / 'figure.png').width > 500
+    assert (tmp_path / 'figure.png').stat().st_size < 60_000
+
+
+def test_straight_lines_and_what_is_none(imported):
+    straight_line = imported('linear').straight_line
+    assert straight_line({1: 5, 2: 7, 10: 23}) == pytest.approx((3, 2, 0))
+    assert straight_line({1: 4, 5: 4, 9: 4}) == pytest.approx((4, 0, 0))
+    *_, off = straight_line({1: 1, 4: 16, 16: 256})
+    assert off > 0.2
