@@ -103,11 +103,11 @@ def test_growth_and_its_figure(tmp_path):
     for number in range(10):
         Image.new('RGB', (178, 218), (number, 0, 0)).save(faces / f'{number:06}.jpg')
     lines = lines_of(
-        'linear', '--sides', 8, 16, '--steps', 1, '--counts', 20, 40, '--epochs', 10,
+        'linear', '--sides', 8, 16, '--steps', 1, '--counts', 64, 128, '--epochs', 10,
         '--repeats', 1, '--data-dir', faces.parent, '--figure', tmp_path / 'figure.png',
     )  # fmt: skip
     assert [line['pixels'] for line in lines if 'pixels' in line] == [64, 256]
-    assert [line['pictures'] for line in lines if 'pictures' in line] == [20, 40] * 2
+    assert [line['pictures'] for line in lines if 'pictures' in line] == [64, 128] * 2
     assert [line['epochs'] for line in lines if 'epochs' in line] == list(range(1, 11)) * 2
     assert [line['over'] for line in lines if 'over' in line] == [
         'pixels', 'pictures', 'pictures', 'epochs', 'epochs',
