@@ -1204,14 +1204,14 @@ class Output:
         """Show nothing yet."""
         self.handle = None
 
-    def show(self, content):
+    def show(self, content, metadata=None):
         """Show {MIME type: data}, instead of what was shown before."""
         from IPython.display import display
 
         if self.handle is None:
-            self.handle = display(content, raw=True, display_id=True)
+            self.handle = display(content, raw=True, metadata=metadata, display_id=True)
         else:
-            self.handle.update(content, raw=True)
+            self.handle.update(content, raw=True, metadata=metadata)
 
 
 class _DisplayedLine:

@@ -198,5 +198,5 @@ class LiveArea(TextBar):
         else:
             image.save(file, 'PNG', compress_level=1)  # in half the time
         png = base64.b64encode(file.getvalue()).decode()
-        text = f'<grid and curves behind step {self.step()}>'
-        self.picture.show({'image/png': png, 'text/plain': text})
+        text = f'the latest grid beside the curves, behind step {self.step():,}'
+        self.picture.show({'image/png': png, 'text/plain': text}, {'image/png': {'alt': text}})

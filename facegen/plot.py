@@ -30,22 +30,30 @@ CAPTION_HEIGHT = 22  # pixels
 NOTEBOOK_WIDTH = 880  # pixels, of a picture that fits into a notebook's page
 MOST_ENLARGED = 3
 FRAME = 2  # pixels around each picture of a sheet
+DESCRIPTION = 'Description'  # a keyword of PNG
 
 
-def show(image):
+def show(image, alt=None):
     """Display a Pillow image under the running notebook cell; without a notebook, do nothing.
 
-    It is shown in 128 colours, which look the same at this size, and packed tightly, which Pillow's
-    own display is not: both keep the notebook small.
+    `alt` says what it shows to readers who do not see it; None takes what it is `described` by. It is
+    shown in 128 colours, which look the same at this size, and packed tightly, which Pillow's own
+    display is not: both keep the notebook small.
     """
     if helper.in_notebook():
         from IPython.display import display
 
         file = io.BytesIO()
         few_colors(image).save(file, 'PNG', optimize=True)
-        text = f'{image.width}x{image.height} pixels'
-        png = base64.b64encode(file.getvalue()).decode()
-        display({'image/png': png, 'text/plain': text}, raw=True)
+        alt = alt or image.info.get(DESCRIPTION, 'a grid of pictures')
+        content = {'image/png': base64.b64encode(file.getvalue()).decode(), 'text/plain': alt}
+        display(content, raw=True, metadata={'image/png': {'alt': alt}})
+
+
+def described(image, text):
+    """Return the picture with a text for readers who do not see it."""
+    image.info[DESCRIPTION] = text
+    return image
 
 
 def few_colors(image, count=128):
@@ -83,7 +91,12 @@ def loss_curves(run_dir, *, window=25):
         draw(axes)
     panels[-1].set_xlabel('step')
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    return rendered(figure)
+    text = 'Curves over the steps: losses of discriminator and generator'
+    if judged:
+        text += ', what the discriminator said of real and of drawn pictures'
+    if scores:
+        text += f', Fréchet distance, at best {min(s["frechet_distance"] for s in scores):.3g}'
+    return described(rendered(figure), text)
 
 
 def draw_losses(axes, history, undecided, window):
@@ -170,7 +183,8 @@ def class_histogram(scores):
     axes.set_xlabel(f'what the classifier sees in {count:,} drawn digits')
     axes.set_ylabel('share, %')
     axes.set_ylim(0, 110 * max(shares.max(), even + spread))
-    return rendered(figure)
+    percent = ', '.join(f'{digit}: {share:.1%}' for digit, share in enumerate(shares))
+    return described(rendered(figure), f'Bars of how often each digit was drawn. {percent}')
 
 
 def moving_mean(steps, values, window):
@@ -193,7 +207,10 @@ def rendered(figure):
 def before_after(run_dir):
     """Put the first and the last grid of a run side by side: the same latents, before and after."""
     samples = by_step(run_dir)
-    return side_by_side([samples[0], samples[-1]], factor=2)
+    return described(
+        side_by_side([samples[0], samples[-1]], factor=2),
+        'Two grids of the same latents, before the training and behind it',
+    )
 
 
 def timeline(run_dir, *, count=6):
@@ -202,7 +219,10 @@ def timeline(run_dir, *, count=6):
     count = min(count, len(samples))
     last = len(samples) - 1
     picked = sorted({round(i * last / max(count - 1, 1)) for i in range(count)})
-    return side_by_side([samples[i] for i in picked], factor=1)
+    return described(
+        side_by_side([samples[i] for i in picked], factor=1),
+        f'{len(picked)} grids of the same latents, from {samples[0][0]} to {samples[-1][0]}',
+    )
 
 
 def by_step(run_dir):
@@ -250,7 +270,10 @@ def nearest_pictures(images, pictures, *, mirrored=False, factor=2, gap=2):
     rows = [
         np.hstack(np.pad(row, frame, constant_values=255)) for row in (images, np.stack(nearest))
     ]
-    return enlarge(Image.fromarray(np.vstack(rows).squeeze()), factor)
+    return described(
+        enlarge(Image.fromarray(np.vstack(rows).squeeze()), factor),
+        f'{len(images)} drawn pictures, and below each the training picture nearest to it',
+    )
 
 
 def sheet(pictures, *, rows=(), columns=(), framed=()):
@@ -302,10 +325,11 @@ def walk(draw, z, *, frames=9, kept=0):
     on_the_way = sampling.walk(z[:, kept:], frames)
     latents = np.hstack([z[:, :kept].repeat(frames, axis=0), on_the_way])
     pictures = draw(latents)
-    return sheet(
+    table = sheet(
         pictures.reshape(len(z), frames, *pictures.shape[1:]),
         framed=[(i, 0) for i in range(len(z))],
     )
+    return described(table, f'{len(z)} rows of {frames} pictures, each turning into the next row')
 
 
 def corners(draw, z, *, side=5, kept=0):
@@ -318,9 +342,12 @@ def corners(draw, z, *, side=5, kept=0):
     upper, lower = (sampling.slerp(z[i, kept:], z[i + 1, kept:], share) for i in (0, 2))
     between = sampling.slerp(upper, lower, share[:, None]).reshape(side**2, -1)
     pictures = draw(np.hstack([z[:1, :kept].repeat(side**2, axis=0), between]))
-    return sheet(
+    table = sheet(
         pictures.reshape(side, side, *pictures.shape[1:]),
         framed=[(i, j) for i in (0, side - 1) for j in (0, side - 1)],
+    )
+    return described(
+        table, f'{side}x{side} pictures that turn into each other from corner to corner'
     )
 
 
@@ -332,10 +359,13 @@ def truncation(draw, z, *, factors=(1.5, 1, 0.7, 0.4)):
     pictures are more usual and less varied, above 1 the other way. A psi above 0 keeps the place of
     the largest number, and so the category.
     """
-    return sheet(
+    table = sheet(
         np.stack([draw(np.float32(psi) * z) for psi in factors]),
         rows=[f'{psi:g} z' for psi in factors],
         framed=[(i, j) for i, psi in enumerate(factors) if psi == 1 for j in range(len(z))],
+    )
+    return described(
+        table, f'Rows of the same {len(z)} latents, times {", ".join(map(str, factors))}'
     )
 
 
@@ -347,12 +377,13 @@ def directions(draw, z, vectors, *, reach=3, count=7):
     lengths = np.linspace(-reach, reach, count).astype(np.float32)
     moved = z + lengths[:, None] * vectors.T[:, None]
     pictures = draw(moved.reshape(-1, len(z)).astype(np.float32))
-    return sheet(
+    table = sheet(
         pictures.reshape(vectors.shape[1], count, *pictures.shape[1:]),
         rows=[f'direction {i}' for i in range(1, vectors.shape[1] + 1)],
         columns=[f'{length:+g}' if length else '0' for length in lengths],
         framed=[(i, count // 2) for i in range(vectors.shape[1])],
     )
+    return described(table, f'One latent moved along {vectors.shape[1]} directions, a row for each')
 
 
 def latent_figures(run_dir):

@@ -233,3 +233,14 @@ def test_nearest_pictures_puts_the_nearest_below_each():
 def test_nearest_pictures_of_one_channel():
     pictures = np.zeros([3, 4, 4, 1], np.uint8)
     assert plot.nearest_pictures(pictures, pictures, factor=2, gap=1).size == (30, 20)
+
+
+def test_every_figure_of_a_run_says_what_it_shows(run):
+    """To those who do not see it; and what is shown enlarged and in few colours still does."""
+    figures = [plot.loss_curves(run), plot.timeline(run), plot.before_after(run)]
+    texts = [plot.few_colors(plot.enlarge(figure)).info[plot.DESCRIPTION] for figure in figures]
+    assert texts == [
+        'Curves over the steps: losses of discriminator and generator',
+        '6 grids of the same latents, from step 0 to step 100',
+        'Two grids of the same latents, before the training and behind it',
+    ]
