@@ -26,9 +26,9 @@ class Choice(NamedTuple):
 
     seed: int  # of the latents
     other_seed: int  # of the latents on the way to which the pictures are
+    steps: tuple[float, ...]  # along each direction
     way: float = 0.0  # share of that way, in [0, 1]
     truncation: float = 1.0
-    steps: tuple[float, ...] = (0.0,) * DIRECTIONS  # along each direction
 
 
 def latents_of(choice, count, vectors, *, kept=0):
@@ -52,7 +52,7 @@ class Explorer:
 
         self.trained, self.kept = trained, kept
         self.vectors = directions_of(trained, DIRECTIONS, kept=kept)
-        self.start = Choice(seed, seed + 1)
+        self.start = Choice(seed, seed + 1, (0.0,) * self.vectors.shape[1])
         whole = functools.partial(ipywidgets.IntSlider, min=0, max=max(100, seed + 1))
         real = functools.partial(ipywidgets.FloatSlider, readout_format='.2f')
         self.sliders = [
@@ -77,12 +77,12 @@ class Explorer:
     def choice(self):
         """Return where the sliders stand."""
         seed, other_seed, way, truncation, *steps = (slider.value for slider in self.sliders)
-        return Choice(seed, other_seed, way, truncation, tuple(steps))
+        return Choice(seed, other_seed, tuple(steps), way, truncation)
 
     def go_to(self, choice):
         """Move the sliders there."""
-        *values, steps = choice
-        for slider, value in zip(self.sliders, [*values, *steps], strict=True):
+        values = [choice.seed, choice.other_seed, choice.way, choice.truncation, *choice.steps]
+        for slider, value in zip(self.sliders, values, strict=True):
             slider.value = value
 
     def draw(self):
@@ -118,22 +118,24 @@ def explore(run_dir):
     `directions_of`.
     """
     run = RunFolder(run_dir)
-    seed, kept = run.config()['seed'], run.recipe().z_categories
     if is_live() and has_widgets():
-        return show_sliders(run, seed, kept)
+        return show_sliders(run)
     with restored(run) as trained:
-        (z,) = latents(seed, 1, trained.z_dim)
+        kept = plot.kept_numbers(run.recipe(), trained.z_dim)
+        (z,) = latents(run.config()['seed'], 1, trained.z_dim)
         figure = plot.directions(trained, z, directions_of(trained, DIRECTIONS, kept=kept))
     return plot.show(figure) if helper.in_notebook() else figure
 
 
-def show_sliders(run, seed, kept):
+def show_sliders(run):
     """Show an `Explorer` of a run in the place of the one before."""
     from IPython.display import display
 
     OPEN.pop(run.path, contextlib.ExitStack()).close()
     with contextlib.ExitStack() as stack:
-        explorer = Explorer(stack.enter_context(restored(run)), seed=seed, kept=kept)
+        trained = stack.enter_context(restored(run))
+        kept = plot.kept_numbers(run.recipe(), trained.z_dim)
+        explorer = Explorer(trained, seed=run.config()['seed'], kept=kept)
         stack.callback(explorer.close)
         display(explorer.widget)
         OPEN[run.path] = stack.pop_all()

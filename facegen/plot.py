@@ -161,13 +161,13 @@ def draw_quality(axes, scores):
 def class_histogram(scores):
     """Draw how often each digit was drawn, as the 'class_histogram' of scores says, in percent.
 
-    The grey band is where a generator lies that draws all of k classes equally often, by chance, 19
-    times out of 20: 1/k +- 2 sqrt((1/k)(1 - 1/k) / n) of n pictures (Wald's normal approximation).
-    Bars outside are hatched.
+    A generator that draws all of k classes equally often stays by chance within the grey band,
+    1/k +- 3 sqrt((1/k)(1 - 1/k) / n) for n pictures (the normal approximation), 997 times out of 1,000
+    in each class. Bars that end outside are hatched.
     """
     shares, count = np.asarray(scores['class_histogram']), scores['n']
     even = 1 / len(shares)
-    spread = 2 * np.sqrt(even * (1 - even) / count)
+    spread = 3 * np.sqrt(even * (1 - even) / count)
     figure = Figure(figsize=(8, 3), dpi=100, layout='constrained')
     axes = figure.subplots()
     axes.axhspan(100 * (even - spread), 100 * (even + spread), color='0.88', zorder=0)
@@ -393,15 +393,23 @@ def latent_figures(run_dir):
     `directions_of`.
     """
     run = RunFolder(run_dir)
-    kept = run.recipe().z_categories
     with sampling.restored(run) as trained:
         z = sampling.latents(run.config()['seed'], 8, trained.z_dim)
+        kept = kept_numbers(run.recipe(), trained.z_dim)
         return {
             'walk': walk(trained, z[:4], kept=kept),
             'corners': corners(trained, z[:4], kept=kept),
             'truncation': truncation(trained, z),
             'directions': directions(trained, z[0], directions_of(trained, 4, kept=kept)),
         }
+
+
+def kept_numbers(recipe, z_dim):
+    """Return how many first numbers of a latent choose its category, and so are kept on a walk.
+
+    Where all of them do, none is kept: nothing else could change.
+    """
+    return recipe.z_categories if recipe.z_categories < z_dim else 0
 
 
 def run_figures(run_dir):
@@ -430,13 +438,13 @@ def save_figures(run_dir, folder, name):
     All its figures go to the folder `figures` of the run. Raises like `latent_figures`.
     """
     run = RunFolder(run_dir)
-    all_figures = {**run_figures(run_dir), **latent_figures(run_dir)}
-    folder, kept = Path(folder), run.path / 'figures'
-    for path in folder, kept:
+    figures = {**run_figures(run_dir), **latent_figures(run_dir)}
+    images, of_run = Path(folder), run.path / 'figures'
+    for path in images, of_run:
         path.mkdir(parents=True, exist_ok=True)
-    for kind, figure in all_figures.items():
-        figure.save(kept / f'{kind}.png')
+    for kind, figure in figures.items():
+        figure.save(of_run / f'{kind}.png', optimize=True)
     _, last = run.samples()[-1]
-    enlarge(Image.open(last)).save(folder / f'{name}_samples.png')
-    all_figures['losses'].save(folder / f'{name}_losses.png')
-    save_film(run_dir, folder / f'{name}_training.gif')
+    enlarge(Image.open(last)).save(images / f'{name}_samples.png')
+    figures['losses'].save(images / f'{name}_losses.png', optimize=True)
+    save_film(run_dir, images / f'{name}_training.gif')

@@ -23,7 +23,7 @@ def run(tmp_path_factory):
 
 
 def test_latents_of_untouched_sliders_are_those_of_the_seed():
-    z = latents_of(Choice(3, 4), 5, np.eye(8)[:, :4])
+    z = latents_of(Choice(3, 4, (0.0,) * 4), 5, np.eye(8)[:, :4])
     np.testing.assert_allclose(z, latents(3, 5, 8), rtol=1e-6)
     assert z.dtype == np.float32
 
@@ -31,13 +31,13 @@ def test_latents_of_untouched_sliders_are_those_of_the_seed():
 def test_latents_of_moved_sliders():
     a, b = latents(3, 5, 8), latents(4, 5, 8)
     vectors = np.eye(8)[:, 4:]
-    z = latents_of(Choice(3, 4, 0.25, 0.5, (1.0, 0.0, -2.0, 0.0)), 5, vectors)
+    z = latents_of(Choice(3, 4, (1.0, 0.0, -2.0, 0.0), way=0.25, truncation=0.5), 5, vectors)
     expected = 0.5 * slerp(a, b, 0.25) + [0, 0, 0, 0, 1, 0, -2, 0]
     np.testing.assert_allclose(z, expected, rtol=1e-5)
 
 
 def test_numbers_that_choose_a_category_do_not_go_on_the_way():
-    z = latents_of(Choice(3, 4, way=1.0), 5, np.zeros([8, 4]), kept=2)
+    z = latents_of(Choice(3, 4, (0.0,) * 4, way=1.0), 5, np.zeros([8, 4]), kept=2)
     np.testing.assert_allclose(z[:, :2], latents(3, 5, 8)[:, :2], rtol=1e-6)
     np.testing.assert_allclose(z[:, 2:], latents(4, 5, 8)[:, 2:], rtol=1e-6)
 
@@ -62,7 +62,7 @@ def test_every_slider_redraws_and_the_button_goes_back(run):
             assert (grid_of(explorer) != before).any(), slider.description
         button = explorer.widget.children[0].children[-1]
         button.click()
-        assert explorer.choice() == Choice(5, 6)
+        assert explorer.choice() == Choice(5, 6, (0.0,) * 4)
         np.testing.assert_array_equal(grid_of(explorer), start)
 
 

@@ -194,6 +194,11 @@ def test_directions_move_one_latent_in_a_row_each():
     np.testing.assert_allclose(numbers, expected, **NEAR)
 
 
+@pytest.mark.parametrize(('z_dim', 'kept'), [(12, 3), (4, 3), (3, 0)])
+def test_numbers_that_choose_are_kept_but_not_all(z_dim, kept):
+    assert plot.kept_numbers(Recipe(z_categories=3), z_dim) == kept
+
+
 def test_a_sheet_frames_pictures_and_fits_into_a_notebook():
     pictures = np.full([1, 2, 4, 4, 1], 90, np.uint8)
     sheet = plot.sheet(pictures, framed=[(0, 1)]).convert('RGB')
@@ -207,9 +212,9 @@ def test_a_sheet_frames_pictures_and_fits_into_a_notebook():
     assert plot.sheet(np.zeros([1, 9, 256, 256, 1], np.uint8)).width == 9 * (256 + 4)
 
 
-@pytest.mark.parametrize(('share', 'uneven'), [(0.128, False), (0.131, True)])
+@pytest.mark.parametrize(('share', 'uneven'), [(0.143, False), (0.147, True)])
 def test_classes_beyond_chance_are_hatched(share, uneven):
-    """2 sqrt(0.1 0.9 / 400) = 0.03 is chance."""
+    """3 sqrt(0.1 0.9 / 400) = 0.045 is chance."""
     shares = [share, 0.1, *8 * [(0.9 - share) / 8]]
     figure = plot.class_histogram({'class_histogram': shares, 'n': 400})
     assert shows(figure, 'even')
