@@ -211,7 +211,9 @@ def test_trainings_in_a_kernel(tiny_pictures, tmp_path):
         assert f'100%|██████████| {8 * steps}/{8 * steps}' in bar
         assert f'Step {steps}...' in losses
         assert score.startswith(f'Step {steps}: Fréchet distance ')
-        assert grid['data']['text/plain'] == f'the latest grid beside the curves, behind step {steps}'
+        assert (
+            grid['data']['text/plain'] == f'the latest grid beside the curves, behind step {steps}'
+        )
         sent = displays(client, index)
         assert sent.count((False, False)) == sent.count((False, True)) == 1
         assert sent.count((True, True)) == 2 * previews  # grid, score; the last in fewer colours

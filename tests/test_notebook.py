@@ -22,7 +22,7 @@ EXPECTED_PARAMETERS = {
     'data_dir', 'images_dir', 'runs_dir', 'data', 'show_n_images',
     'mnist_recipe', 'mnist_changes', 'mnist_epochs',
     'celeba_recipe', 'celeba_changes', 'celeba_epochs',
-    'print_every', 'show_every', 'seed', 'resume',
+    'print_every', 'show_every', 'seed', 'resume', 'steps_per_call', 'data_on_device',
 }  # fmt: skip
 
 

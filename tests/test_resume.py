@@ -184,9 +184,9 @@ def stop_at(definitions, monkeypatch):
     """Stop trainings of this process behind some steps, by a signal."""
 
     def stop_at(*steps):
-        def report_and_stop(run, bar, epoch, step, *losses):
-            loop.report(run, bar, epoch, step, *losses)
-            if step in steps:
+        def report_and_stop(run, bar, noted):
+            loop.report(run, bar, noted)
+            if any(step in steps for _, step, _ in noted):
                 signal.raise_signal(signal.SIGINT)
 
         monkeypatch.setattr(definitions, 'report', report_and_stop)
