@@ -19,6 +19,55 @@ def latents(seed, count, z_dim):
     return np.random.default_rng(seed).uniform(-1, 1, [count, z_dim]).astype(np.float32)
 
 
+def slerp(a, b, t):
+    """Return what lies between latents on the arc from a to b, a share t of its angle behind a.
+
+    slerp(a, b, t) = ((1 - t) |a| + t |b|) (cos(t w) a / |a| + sin(t w) p)
+
+    w is the angle between a and b, and p the unit vector at a right angle to a in the plane of both
+    (Shoemake 1985). Between latents of equal length the length stays, as it is where the generator
+    has learnt; straight lines lead through shorter ones (White 2016, arXiv:1609.04468). Of the many
+    half circles between opposite latents it takes one. A latent of zeros takes the direction of
+    the other.
+
+    a and b are [..., z_dim], t is [...] in [0, 1]; they are broadcast against each other. Returns
+    [..., z_dim] of the type of a.
+    """
+    kind, t = np.asarray(a).dtype, np.asarray(t, float)[..., None]
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    (a_length, a), (b_length, b) = with_length(a), with_length(b)
+    a, b = np.where(a_length, a, b), np.where(b_length, b, a)
+    cosine = (a * b).sum(-1, keepdims=True)
+    sine, side = with_length(b - cosine * a)
+    opposite = (sine < 1e-12) & (cosine < 0)
+    side = np.where(opposite, with_length(at_right_angle(a))[1], side)
+    angle = t * np.arctan2(sine, cosine)
+    length = (1 - t) * a_length + t * b_length
+    return (length * (np.cos(angle) * a + np.sin(angle) * side)).astype(kind)
+
+
+def with_length(x):
+    """Return (length [..., 1], unit vector [..., n]) of x [..., n]; zeros stay zeros."""
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    return length, x / np.where(length, length, 1)
+
+
+def at_right_angle(x):
+    """Return a vector at a right angle to each unit vector x [..., n], n of 2 or more."""
+    axis = np.eye(x.shape[-1])[np.abs(x).argmin(-1)]  # the one that is least along x
+    return axis - (axis * x).sum(-1, keepdims=True) * x
+
+
+def walk(z, frames):
+    """Return latents [n * frames, z_dim] on the way through latents z [n, z_dim] and back to the first.
+
+    From each one to the next are `frames` steps by `slerp`; z[i] is the latent i * frames.
+    """
+    share = np.arange(frames) / frames
+    between = slerp(z[:, None], np.roll(z, -1, axis=0)[:, None], share)
+    return between.reshape(-1, z.shape[1])
+
+
 def to_uint8(images):
     """Return images of the range [-1, 1] as uint8, -1 as 0 and 1 as 255."""
     return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
