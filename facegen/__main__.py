@@ -162,6 +162,12 @@ def parser():
         '--run-dir, else with the newest of the same settings (default: start a new run, which is '
         'also what happens where there is none)',
     )
+    verb.add_argument(
+        '--tensorboard',
+        action='store_true',
+        help='also write losses, scores, grids and histograms of the weights for `tensorboard --logdir '
+        'runs` of the package tensorboard',
+    )
 
     verb = verbs.add_parser('generate', help='draw pictures with a trained generator', **formats)
     verb.set_defaults(run=generate)
@@ -355,6 +361,7 @@ def train(arguments):
         resume=arguments.resume and options.get('run_dir', True),
         max_steps=options.get('max_steps'),
         minutes=options.get('minutes'),
+        tensorboard=arguments.tensorboard,
         evaluation=QuickEvaluation(name, dataset.pixels),
     )
     print(f'run folder: {run_dir}')

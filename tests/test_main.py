@@ -153,6 +153,14 @@ def test_export(run, tmp_path, capsys):
     assert {file.name for file in tmp_path.iterdir()} == {'model', 'model.onnx'}
 
 
+def test_train_for_tensorboard(pictures, tmp_path):
+    arguments = ['--max-steps', '1', '--batch-size', '8', '--image-size', '8', '--run-dir']
+    command = ['train', '--dataset', str(pictures), '--set', 'd_filters=(4,)', *arguments]
+    assert main([*command, str(tmp_path / 'a'), '--tensorboard']) == 0
+    assert main([*command, str(tmp_path / 'b')]) == 0
+    assert [len(list((tmp_path / name).glob('events.*'))) for name in 'ab'] == [1, 0]
+
+
 def test_minutes_alone_end_the_training(pictures, tmp_path):
     done = facegen(
         'train', '--dataset', pictures, '--batch-size', 8, '--recipe', 'mirrored',
