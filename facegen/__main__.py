@@ -22,6 +22,16 @@ DEFAULT_RECIPES = {'mnist': 'digits', 'celeba': 'faces'}
 PICTURES = {'mnist': 120_000, 'celeba': 220_000, 'folder': 220_000}
 EVALUATED = {'mnist': 10_000, 'celeba': 2000, 'folder': 2000}  # pictures of a run
 
+# What the endings of --out ask for; a path without one is a folder
+PICTURES_OUT = {
+    '.npy': 'all pictures',
+    '.png': 'a square grid',
+    '.gif': 'a film',
+    '.webp': 'a film',
+    '': 'single pictures',
+}
+MODELS_OUT = {'': 'a SavedModel', '.onnx': 'an ONNX model'}
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line."""
@@ -54,6 +64,13 @@ def setting(text):
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return name, value
+
+
+def output(text):
+    """Return the `Output` that a text names."""
+    from facegen.output import Output
+
+    return Output.named(text)
 
 
 def path(text):
@@ -162,6 +179,12 @@ def parser():
         '--run-dir, else with the newest of the same settings (default: start a new run, which is '
         'also what happens where there is none)',
     )
+    verb.add_argument(
+        '--tensorboard',
+        action='store_true',
+        help='also write losses, scores, grids and histograms of the weights for `tensorboard --logdir '
+        'runs` of the package tensorboard',
+    )
 
     verb = verbs.add_parser('generate', help='draw pictures with a trained generator', **formats)
     verb.set_defaults(run=generate)
@@ -171,11 +194,32 @@ def parser():
     add_weights_option(verb)
     verb.add_argument(
         '--out',
-        type=path,
+        type=output,
         required=True,
         default=argparse.SUPPRESS,
-        help='FILE.npy: all pictures, uint8 [count, height, width, channels]; '
-        'FILE.png: a square grid',
+        help='FILE.npy: all pictures, uint8 [count, height, width, channels]; FILE.png: a square grid; '
+        'FOLDER, without an ending: 000000.png and so on; FILE.gif, FILE.webp: a film of the way '
+        'from latent to latent and back to the first. A file is replaced, a folder never',
+    )
+
+    verb = verbs.add_parser(
+        'export',
+        help='save a trained generator for use without this project',
+        description='Save a trained generator as a model that turns "latents", float32 [n, z_dim] in '
+        '[-1, 1], into "pictures", uint8 [n, height, width, channels]: those of generate.',
+        **formats,
+    )
+    verb.set_defaults(run=export)
+    verb.add_argument('run_dir', metavar='RUN', type=path, help='the run folder of a training')
+    add_weights_option(verb)
+    verb.add_argument(
+        '--out',
+        metavar='FOLDER|FILE.onnx',
+        type=output,
+        required=True,
+        default=argparse.SUPPRESS,
+        help='FOLDER, which must be new: a SavedModel of TensorFlow, with the signature '
+        'serving_default; FILE.onnx: ONNX, which needs the packages tf2onnx and onnxruntime',
     )
 
     verb = verbs.add_parser(
@@ -334,6 +378,7 @@ def train(arguments):
         resume=arguments.resume and options.get('run_dir', True),
         max_steps=options.get('max_steps'),
         minutes=options.get('minutes'),
+        tensorboard=arguments.tensorboard,
         evaluation=QuickEvaluation(name, dataset.pixels),
         steps_per_call=arguments.steps_per_call,
         data_on_device=arguments.data_on_device,
@@ -351,42 +396,45 @@ def default_epochs(name, count, recipe):
 
 
 def generate(arguments):
-    """Write pictures of a trained generator to a file, which appears only when it is complete."""
-    import numpy as np
-
-    import helper
+    """Write pictures of a trained generator, which appear only when they are complete."""
+    from facegen import output
     from facegen.run import RunFolder
 
-    if arguments.out.suffix.lower() not in ('.npy', '.png'):
-        raise ValueError(f'--out {arguments.out} ends in neither .npy nor .png')
-    if not arguments.out.parent.is_dir():
-        raise ValueError(f'--out {arguments.out}: there is no folder {arguments.out.parent}')
+    out = arguments.out
+    out.check(PICTURES_OUT)
+    is_film = out.kind in output.FILMS
+    if is_film and arguments.count < 2:
+        raise ValueError('--count is 1; a film leads from one latent to others: 2 or more')
     run = RunFolder(arguments.run_dir)
     run.config()  # so that a wrong folder is told before TensorFlow starts
     step = run.saved_step(arguments.weights)
 
-    from facegen.sampling import generate
+    from facegen.sampling import latents, restored, walk
 
-    images = generate(run, arguments.count, arguments.seed, weights=arguments.weights)
-    partial = arguments.out.with_name(f'.{arguments.out.name}.partial')
-    try:
-        with partial.open('wb') as file:
-            if arguments.out.suffix.lower() == '.npy':
-                np.save(file, images, allow_pickle=False)
-                written = len(images)
-            else:
-                mode = 'L' if images.shape[-1] == 1 else 'RGB'
-                grid = helper.images_square_grid(images, mode, value_range=(0, 255))
-                grid.save(file, 'PNG')
-                written = (grid.width // images.shape[2]) ** 2
-        partial.replace(arguments.out)
-    finally:
-        partial.unlink(missing_ok=True)
-    left_out = len(images) - written
-    print(
-        f'{arguments.out}: {written} pictures, drawn after {step:,} steps of training'
-        + (f'; {left_out} more do not fill a square' if left_out else '')
-    )
+    with restored(run, arguments.weights) as generator:
+        z = latents(arguments.seed, arguments.count, generator.z_dim)
+        images = generator(walk(z, output.FILM_STEPS) if is_film else z)
+    with out.complete() as path:
+        words = output.save_pictures(path, images, out.kind)
+    print(f'{out.path}: {words}, drawn after {step:,} steps of training')
+
+
+def export(arguments):
+    """Write a trained generator for use without this project, complete or not at all."""
+    from facegen.run import RunFolder
+
+    out = arguments.out
+    out.check(MODELS_OUT)
+    run = RunFolder(arguments.run_dir)
+    run.config()  # so that a wrong folder is told before TensorFlow starts
+    step = run.saved_step(arguments.weights)
+
+    from facegen import export
+
+    save = export.save_onnx if out.kind == '.onnx' else export.save_model
+    with out.complete() as path:
+        words = save(path, run, arguments.weights)
+    print(f'{out.path}: {words}, after {step:,} steps of training')
 
 
 def evaluate(arguments):
@@ -488,7 +536,7 @@ def main(arguments=None):
     arguments = parser().parse_args(arguments)
     try:
         status = arguments.run(arguments)
-    except (ValueError, OSError, SyntaxError) as error:
+    except (ValueError, OSError, SyntaxError, ModuleNotFoundError) as error:
         print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

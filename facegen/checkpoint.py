@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from facegen.run import START
 from facegen.session import tf
+from facegen.tensorboard import Events, cut_back
 
 CHECK_EVERY = 50  # steps from one look at all weights for NaN to the next
 MOST_DIVERGENCES = 3
@@ -25,10 +26,16 @@ class Checkpoints:
     but for the discriminator's batch-norm averages, which no picture and no training depends on.
     """
 
-    def __init__(self):
-        """Add the operations, before the graph is finalised."""
+    def __init__(self, *, tensorboard=False):
+        """Add the operations, before the graph is finalised; say whether to write for TensorBoard too."""
+        self.tensorboard = tensorboard
         variables = [v for v in tf.global_variables() if not UNREAD.fullmatch(v.op.name)]
         self.variables = {v.op.name: v for v in variables}
+        trained = [v.op.name for v in tf.trainable_variables()]
+        averages = [f'{name}/ExponentialMovingAverage' for name in trained]
+        self.weights = {
+            name: self.variables[name] for name in trained + averages if name in self.variables
+        }
         self.initialize = tf.global_variables_initializer()
         self.saver = tf.train.Saver(variables, max_to_keep=0)  # the run folder deletes old ones
         self.finite = tf.reduce_all(
@@ -50,9 +57,19 @@ class Checkpoints:
         self.saved_step = position.step if position else None
         position = position or START
         run.cut_back(position.step, show_every)
+        self.restart_events(position.step)
         begun = f', continued from step {position.step:,}' if position.step else ''
         print(f'run folder: {run.path}{begun}')
         return position
+
+    def restart_events(self, step):
+        """Cut what TensorBoard reads back to `step`, and go on there if it is to be written."""
+        if self.run.events:
+            self.run.events.close()
+        if self.tensorboard:
+            self.run.events = Events(self.run, step, self.show_every)
+        else:
+            cut_back(self.run, step, self.show_every)
 
     def newest_good(self):
         """Restore the newest good checkpoint; return its position, None where there is none at all."""
@@ -84,13 +101,20 @@ class Checkpoints:
         return None
 
     def save(self, position):
-        """Save the variables at a position, unless they are saved already.
+        """Save the variables at a position, unless they are saved already; tell TensorBoard of them.
 
         Raises FloatingPointError, and saves nothing, if one is NaN or infinite; OSError if the disk
         is full or cannot be written.
         """
-        if position.step == self.saved_step:
-            return
+        if position.step != self.saved_step:
+            if self.run.events:
+                self.run.events.flush()  # first, so that a training that goes on here lacks no point
+            self.write(position)
+        if self.run.events:
+            self.run.events.add_weights(position.step, self.sess.run(self.weights))
+
+    def write(self, position):
+        """Save the variables at a position; raises like `save`."""
         if not self.sess.run(self.finite):
             raise FloatingPointError(
                 f'the weights of step {position.step:,} are NaN or infinite and are not saved; '

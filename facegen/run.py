@@ -23,12 +23,8 @@ from facegen.recipes import Recipe
 KEPT = 2  # last checkpoints: an older one helps where the newest is damaged
 LOCK, PARTIAL, WRITING = '.lock', '.partial', '.writing'  # names of what is no result
 LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training ends
-DECIDE_NOTHING = (
-    'run_dir',
-    'print_every',
-    'steps_per_call',
-    'data_on_device',
-)  # settings that change no number
+# Settings that change no number
+DECIDE_NOTHING = ('run_dir', 'print_every', 'steps_per_call', 'data_on_device', 'tensorboard')
 VERSIONS = ('tensorflow', 'python', 'device')
 LOGGED = ('step', 'd_loss', 'g_loss')  # numbers in every line of log.jsonl
 SCORED = ('step', 'frechet_distance')  # likewise of scores.jsonl
@@ -183,14 +179,16 @@ class RunFolder:
 
     `config.json`; `log.jsonl`, the losses of each step; `scores.jsonl`, how good the pictures were;
     `samples/step_000000.png`…; `checkpoints/`, the last weights; `best/`, those with the best score;
-    `figures/`, what `plot.save_figures` has drawn.
-    Used as a context, it is given free for other processes at the end.
+    `figures/`, what `plot.save_figures` has drawn; `events.out.tfevents.…`, the same for TensorBoard,
+    where a training was told to write it. Used as a context, it is given free for other processes at
+    the end.
     """
 
     def __init__(self, path):
         """Name the folder at `path`; nothing is read or written yet."""
         self.path = Path(path)
         self.lock = None
+        self.events = None  # `tensorboard.Events`, if they are to be written too
 
     # Opening ------------------------------------------------------------------------------------
 
@@ -307,7 +305,11 @@ class RunFolder:
 
     def __exit__(self, *_):
         """Release the folder."""
-        self.release()
+        try:
+            if self.events:
+                self.events.close()
+        finally:
+            self.release()
 
     def make_folders(self):
         """Make the folders inside."""
@@ -355,6 +357,8 @@ class RunFolder:
     def log(self, **values):
         """Append one line of JSON to the log."""
         append_line(self.path / 'log.jsonl', values)
+        if self.events:
+            self.events.add_numbers('training', values['step'], values)
 
     def history(self):
         """Return the logged lines, oldest first, as dictionaries; raise ValueError if damaged."""
@@ -382,6 +386,9 @@ class RunFolder:
         best = min(filter(math.isfinite, earlier), default=math.inf)
         if scores['frechet_distance'] < best:
             self.keep_as_best(step)  # first, so that no score promises weights that are not there
+        if self.events:
+            self.events.add_numbers('scores', step, scores)
+            self.events.flush()
         append_line(self.path / 'scores.jsonl', {'step': step, **scores})
 
     def scores(self):
@@ -425,8 +432,11 @@ class RunFolder:
 
     def add_samples(self, step, grid):
         """Save the Pillow image `grid` as the samples of `step`."""
-        with complete(self.path / 'samples' / f'step_{step:06d}.png') as file:
+        path = self.path / 'samples' / f'step_{step:06d}.png'
+        with complete(path) as file:
             grid.save(file, 'PNG')
+        if self.events:
+            self.events.add_grid(step, path)
 
     def samples(self):
         """Return [(step, file of its grid)], oldest first."""

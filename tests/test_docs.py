@@ -1,7 +1,10 @@
 """What README promises: its commands, its pictures, its files."""
 
+import ast
 import json
 import re
+
+from packaging.requirements import Requirement
 
 from conftest import ROOT
 
@@ -48,3 +51,21 @@ def test_every_direct_dependency_is_pinned():
         assert all(
             re.match(r'[\w-]+==[\d.]+(; python_version [<>]=? "3\.\d+")?$', w) for w in wanted
         )
+
+
+def test_what_the_extras_ask_for_is_tested():
+    text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+    section = re.search(r'\[project.optional-dependencies\]\n(.*?)\n\n', text, re.DOTALL)[1]
+    extras = {
+        name: [Requirement(line) for line in ast.literal_eval(wanted)]
+        for name, wanted in re.findall(r'(\w+) = (.*)', section)
+    }
+    assert set(re.findall(r'pip install "\.\[(\w+)\]"', README)) == set(extras)
+    lines = (ROOT / 'requirements-dev.txt').read_text(encoding='utf-8').splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith('#')]
+    for wanted in (requirement for extra in extras.values() for requirement in extra):
+        tested = [pin for pin in pins if pin.name == wanted.name]
+        assert tested, wanted
+        for pin in tested:
+            (version,) = pin.specifier
+            assert wanted.specifier.contains(version.version), wanted

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,10 +77,88 @@ def test_generate(run, tmp_path):
     done = facegen('generate', run, '--count', 10, '--seed', 3, '--out', 'a.png', cwd=tmp_path)
     assert (
         done.stdout
-        == 'a.png: 9 pictures, drawn after 7 steps of training; 1 more do not fill a square\n'
+        == 'a.png: 9 pictures (1 more do not fill a square), drawn after 7 steps of training\n'
     )
     np.testing.assert_array_equal(Image.open(tmp_path / 'a.png').crop((32, 0, 64, 32)), images[1])
     assert sorted(file.name for file in tmp_path.iterdir()) == ['a.npy', 'a.png']
+
+
+def read_film(file):
+    """Return the frames of a film as arrays, and for how many milliseconds they stay."""
+    with Image.open(file) as film:
+        assert film.info['loop'] == 0
+        frames, durations = [], set()
+        for number in range(film.n_frames):
+            film.seek(number)
+            frames.append(np.asarray(film.convert('RGB')))
+            durations.add(film.info['duration'])
+    return frames, durations
+
+
+@pytest.mark.parametrize('name', ['a.gif', 'A.WEBP'])
+def test_films(run, tmp_path, capsys, name):
+    """A closed way through the pictures of `--out FILE.npy`, enlarged, and for GIF in few colours."""
+    arguments = ['generate', str(run), '--count', '3', '--seed', '3', '--out']
+    assert main([*arguments, str(tmp_path / 'a.npy')]) == 0
+    images = np.load(tmp_path / 'a.npy', allow_pickle=False)
+    capsys.readouterr()
+    assert main([*arguments, str(tmp_path / name)]) == 0
+    assert 'a film of 24 frames, drawn after 7 steps' in capsys.readouterr().out
+    frames, durations = read_film(tmp_path / name)
+    assert (len(frames), durations, frames[0].shape) == (24, {80}, (96, 96, 3))
+    for frame, image in zip(frames[::8], images, strict=True):
+        large = image.repeat(3, 0).repeat(3, 1).astype(int)
+        assert np.abs(frame - large).mean() < (0.01 if name == 'A.WEBP' else 6)
+    assert {file.name for file in tmp_path.iterdir()} == {'a.npy', name}
+
+
+def test_single_pictures(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ['generate', str(run), '--count', '3', '--out']
+    assert main([*arguments, 'a.npy']) == 0
+    images = np.load('a.npy', allow_pickle=False)
+    for folder in 'faces', 'v1.0/':
+        assert main([*arguments, folder]) == 0
+        assert f'{folder.strip("/")}: 3 pictures, drawn' in capsys.readouterr().out
+        files = sorted(Path(folder).iterdir())
+        assert [file.name for file in files] == ['000000.png', '000001.png', '000002.png']
+        for file, image in zip(files, images, strict=True):
+            with Image.open(file) as picture:
+                np.testing.assert_array_equal(picture, image)
+        assert main([*arguments, folder]) == 2
+        assert 'is there already; choose a new name' in capsys.readouterr().err
+
+
+def test_a_file_is_replaced_and_leftovers_of_a_killed_process_too(run, tmp_path):
+    out = tmp_path / 'a.npy'
+    out.write_text('before')
+    (tmp_path / '.a.npy.partial').mkdir()
+    (tmp_path / '.a.npy.partial' / 'file').touch()
+    assert main(['generate', str(run), '--count', '1', '--out', str(out)]) == 0
+    assert np.load(out, allow_pickle=False).shape == (1, 32, 32, 3)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_export(run, tmp_path, capsys):
+    for name, files in ('model', {'saved_model.pb', 'variables'}), ('model.onnx', None):
+        assert main(['export', str(run), '--out', str(tmp_path / name)]) == 0
+        words = (
+            'from latents [n, 100] to uint8 pictures [n, 32, 32, 3], after 7 steps of training\n'
+        )
+        assert capsys.readouterr().out.endswith(words)
+        if files:
+            assert {file.name for file in (tmp_path / name).iterdir()} >= files
+    assert main(['export', str(run), '--out', str(tmp_path / 'model')]) == 2
+    assert 'is there already' in capsys.readouterr().err
+    assert {file.name for file in tmp_path.iterdir()} == {'model', 'model.onnx'}
+
+
+def test_train_for_tensorboard(pictures, tmp_path):
+    arguments = ['--max-steps', '1', '--batch-size', '8', '--image-size', '8', '--run-dir']
+    command = ['train', '--dataset', str(pictures), '--set', 'd_filters=(4,)', *arguments]
+    assert main([*command, str(tmp_path / 'a'), '--tensorboard']) == 0
+    assert main([*command, str(tmp_path / 'b')]) == 0
+    assert [len(list((tmp_path / name).glob('events.*'))) for name in 'ab'] == [1, 0]
 
 
 def test_minutes_alone_end_the_training(pictures, tmp_path):
@@ -245,7 +324,7 @@ def test_damaged_runs(run, tmp_path, capsys, damage, message):
 
 def test_help_explains_every_option():
     (verbs,) = (action.choices for action in parser()._actions if action.dest == 'verb')
-    assert set(verbs) == {'train', 'generate', 'evaluate', 'legacy'}
+    assert set(verbs) == {'train', 'generate', 'export', 'evaluate', 'legacy'}
     for name, verb in verbs.items():
         done = facegen(name, '--help', cwd=ROOT)
         assert done.returncode == 0
@@ -277,7 +356,14 @@ def test_help_explains_every_option():
         (['train', '--dataset', 'mnist', '--bogus', '1'], 'unrecognized arguments: --bogus'),
         (['train', '--dataset', 'EMPTY'], 'holds no pictures'),
         (['generate', 'EMPTY', '--out', 'a.npy'], 'is no run folder'),
-        (['generate', 'RUN', '--out', 'a.jpg'], 'neither .npy nor .png'),
+        (['generate', 'RUN', '--out', 'a.jpg'], 'ends in .jpg; choose one of FILE.npy (all'),
+        (['generate', 'RUN', '--out', '.'], '. is there already'),
+        (['generate', 'RUN', '--out', 'EMPTY'], 'is there already'),
+        (['generate', 'RUN', '--out', 'a.gif', '--count', '1'], 'a film leads from one latent to'),
+        (['export', 'EMPTY', '--out', 'a'], 'is no run folder'),
+        (['export', 'RUN', '--out', 'a.npy'], 'choose one of FOLDER (a SavedModel), FILE.onnx ('),
+        (['export', 'RUN', '--out', 'missing/a'], 'there is no folder missing'),
+        (['export', 'RUN'], 'required: --out'),
         (['generate', 'RUN', '--out', 'missing/a.npy'], 'there is no folder missing'),
         (['generate', 'RUN', '--count', '0', '--out', 'a.npy'], '0 is too few'),
         (['generate', 'RUN'], 'required: --out'),

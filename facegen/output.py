@@ -1,0 +1,128 @@
+"""What `generate` and `export` write: files and folders that appear when they are complete."""
+
+import math
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+import helper
+
+FOLDER = ''  # the ending of a path that is to be a folder
+FILMS = {'.gif': 'GIF', '.webp': 'WEBP'}
+FILM_STEPS = 8  # frames from one latent to the next
+FILM_SIDE = 112  # pixels of a frame at most, if its pictures are smaller
+FILM_MILLISECONDS = 80  # that each frame stays
+GIF_COLORS = 128  # in all frames; with more, 25 faces take over 1 MB
+
+
+class Output(NamedTuple):
+    """A path to write to, and its ending in lower case, `FOLDER` if a folder is meant."""
+
+    path: Path
+    kind: str
+
+    @classmethod
+    def named(cls, text):
+        """Return the output of that name; one without an ending, or with a slash behind, is a folder."""
+        path = Path(text).expanduser()
+        is_folder = text.endswith(('/', os.sep))
+        return cls(path, FOLDER if is_folder else path.suffix.lower())
+
+    def check(self, kinds):
+        """Raise ValueError or OSError if nothing can be written there; `kinds` are {ending: meaning}.
+
+        A file that is there may be replaced, a folder may not.
+        """
+        if self.kind not in kinds:
+            names = {kind: f'FILE{kind}' if kind else 'FOLDER' for kind in kinds}
+            known = ', '.join(f'{names[kind]} ({meaning})' for kind, meaning in kinds.items())
+            raise ValueError(f'--out {self.path} ends in {self.kind}; choose one of {known}')
+        parent = self.path.parent
+        if not parent.is_dir():
+            raise FileNotFoundError(f'--out {self.path}: there is no folder {parent}')
+        if self.path.is_dir() or (self.kind == FOLDER and self.path.exists()):
+            raise FileExistsError(f'--out {self.path} is there already; choose a new name')
+
+    @contextmanager
+    def complete(self):
+        """Yield a path beside it that becomes it at the end; after an error it is what it was."""
+        partial = self.path.with_name(f'.{self.path.name}.partial')
+        remove(partial)
+        try:
+            yield partial
+            partial.replace(self.path)
+        finally:
+            remove(partial)
+
+
+def remove(path):
+    """Delete a file or folder, which may be missing."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def save_pictures(path, images, kind):
+    """Save uint8 pictures [n, h, w, c] as an `Output` of a kind says; return in words what it holds."""
+    if kind in FILMS:
+        return save_film(path, images, FILMS[kind])
+    return {'.npy': save_array, '.png': save_grid, FOLDER: save_singly}[kind](path, images)
+
+
+def save_array(path, images):
+    """Save uint8 pictures [n, h, w, c] for `np.load`; return words."""
+    with path.open('wb') as file:
+        np.save(file, images, allow_pickle=False)
+    return f'{len(images)} pictures'
+
+
+def save_grid(path, images):
+    """Save as many uint8 pictures [n, h, w, c] as fill a square, as one PNG; return words."""
+    grid = helper.images_square_grid(images, mode_of(images), value_range=(0, 255))
+    grid.save(path, 'PNG')
+    shown = math.isqrt(len(images)) ** 2
+    left_out = len(images) - shown
+    return f'{shown} pictures' + (f' ({left_out} more do not fill a square)' if left_out else '')
+
+
+def save_singly(path, images):
+    """Save uint8 pictures [n, h, w, c] as 000000.png and so on in a new folder; return words."""
+    path.mkdir()
+    for number, image in enumerate(images):
+        as_picture(image).save(path / f'{number:06d}.png')
+    return f'{len(images)} pictures'
+
+
+def save_film(path, images, kind):
+    """Save uint8 frames [n, h, w, c] as an endless GIF or, without loss, WebP; return words."""
+    factor = max(1, FILM_SIDE // images.shape[1])
+    palette = None
+    if kind == 'GIF' and mode_of(images) == 'RGB':  # one palette, so that no colour flickers
+        palette = as_picture(np.concatenate(images)).quantize(GIF_COLORS)
+
+    def frame(image):
+        large = as_picture(image.repeat(factor, 0).repeat(factor, 1))
+        return large.quantize(palette=palette, dither=Image.Dither.NONE) if palette else large
+
+    options = {'duration': FILM_MILLISECONDS, 'loop': 0}
+    if kind == 'WEBP':
+        options['lossless'] = True
+    first, *others = images
+    frame(first).save(path, kind, save_all=True, append_images=map(frame, others), **options)
+    return f'a film of {len(images)} frames'
+
+
+def mode_of(images):
+    """Return Pillow's mode of pictures [..., c]."""
+    return 'L' if images.shape[-1] == 1 else 'RGB'
+
+
+def as_picture(image):
+    """Return the Pillow image of uint8 pixels [h, w, c]."""
+    return Image.fromarray(image[..., 0] if mode_of(image) == 'L' else image)
