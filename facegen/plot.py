@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -433,7 +434,7 @@ def save_film(run_dir, file, *, milliseconds=400):
 
 
 def save_figures(run_dir, folder, name):
-    """Save the last grid, loss curves and film of a run as `folder/name_samples.png` and so on.
+    """Save the last grid, curves, walk and film of a run as `folder/name_samples.png` and so on.
 
     All its figures go to the folder `figures` of the run. Raises like `latent_figures`.
     """
@@ -446,5 +447,6 @@ def save_figures(run_dir, folder, name):
         figure.save(of_run / f'{kind}.png', optimize=True)
     _, last = run.samples()[-1]
     enlarge(Image.open(last)).save(images / f'{name}_samples.png')
-    figures['losses'].save(images / f'{name}_losses.png', optimize=True)
-    save_film(run_dir, images / f'{name}_training.gif')
+    save_film(run_dir, of_run / 'training.gif')
+    for file in 'losses.png', 'walk.png', 'training.gif':
+        shutil.copyfile(of_run / file, images / f'{name}_{file}')

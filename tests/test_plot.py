@@ -116,14 +116,14 @@ def test_save_figures(tmp_path):
         run.add_samples(step, Image.new('L', (10, 10), step))
     run.add_scores(0, {'frechet_distance': 1, 'class_histogram': [0.5, 0.5], 'n': 9})
     plot.save_figures(run.path, tmp_path / 'images', 'mnist')
-    names = ['mnist_losses.png', 'mnist_samples.png', 'mnist_training.gif']
+    names = ['mnist_losses.png', 'mnist_samples.png', 'mnist_training.gif', 'mnist_walk.png']
     assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == names
     assert Image.open(tmp_path / 'images' / 'mnist_samples.png').size == (30, 30)
     assert Image.open(tmp_path / 'images' / 'mnist_training.gif').n_frames == 11
     names = 'before_after class_histogram corners directions losses timeline truncation walk'
-    assert sorted(file.name for file in (run.path / 'figures').iterdir()) == [
-        f'{name}.png' for name in names.split()
-    ]
+    assert sorted(file.name for file in (run.path / 'figures').iterdir()) == sorted(
+        ['training.gif', *(f'{name}.png' for name in names.split())]
+    )
     for name, figure in plot.latent_figures(run.path).items():  # the same again
         assert Image.open(run.path / 'figures' / f'{name}.png').tobytes() == figure.tobytes()
 
