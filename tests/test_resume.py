@@ -167,7 +167,8 @@ def test_a_second_signal_stops_at_once(process, tmp_path):
     pid = process.start(tmp_path / 'run', evaluation='endless')
     wait_for((tmp_path / 'run' / 'checkpoints' / 'step_000000.index').exists)
     os.kill(pid, signal.SIGINT)
-    time.sleep(0.8)
+    wait_for(lambda: 'once more stops at once' in Path(process.request['output']).read_text())
+    time.sleep(0.8)  # or it would count as the same
     os.kill(pid, signal.SIGINT)
     status, printed = process.wait()
     assert status == 1
