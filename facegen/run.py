@@ -178,7 +178,8 @@ class RunFolder:
 
     `config.json`; `log.jsonl`, the losses of each step; `scores.jsonl`, how good the pictures were;
     `samples/step_000000.png`…; `checkpoints/`, the last weights; `best/`, those with the best score;
-    `events.out.tfevents.…`, the same for TensorBoard, where a training was told to write it. Used as a context, it is given free for other processes at the end.
+    `events.out.tfevents.…`, the same for TensorBoard, where that was asked for. Used as a context, it
+    is given free for other processes at the end.
     """
 
     def __init__(self, path):
