@@ -5,7 +5,7 @@ import math
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from facegen import plot
@@ -103,6 +103,9 @@ class Curves:
             self.add_curve(panel, 'distances', markersize=4, **look)
             self.add_curve(panel, 'best', markersize=11, mfc='none', **look)
             panel.set_yscale('log')
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_minor_locator(NullLocator())
+            panel.yaxis.set_major_formatter('{x:g}')
             panel.set_ylabel('Fréchet distance')
         self.panels[-1].set_xlabel('step')
 
