@@ -39,8 +39,8 @@ def save_model(folder, run, weights='last'):
 def save_onnx(file, run, weights='last'):
     """Save the generator of a run as an ONNX model in a file; return in words what it is.
 
-    Raises ModuleNotFoundError without tf2onnx and onnxruntime, ValueError, and then nothing is saved,
-    if onnxruntime draws other pictures with it than the generator; and like `sampling.restored`.
+    Raises ModuleNotFoundError without tf2onnx and onnxruntime, ValueError for layers that ONNX lacks,
+    or if onnxruntime draws other pictures than the generator, and like `sampling.restored`.
     """
     missing = [name for name in ('tf2onnx', 'onnxruntime') if not find_spec(name)]
     if missing:
@@ -63,23 +63,31 @@ def save_onnx(file, run, weights='last'):
     )
     for value in *model.graph.input, *model.graph.output:
         value.type.tensor_type.shape.dim[0].dim_param = 'n'
-    content = model.SerializeToString()
-    compare(content, z, expected)
-    file.write_bytes(content)
+    check_onnx(model, z, expected)
+    file.write_bytes(model.SerializeToString())
     return f'an ONNX model, {words}'
 
 
-def compare(content, z, expected):
-    """Raise ValueError unless an ONNX model makes the pictures `expected` of latents z."""
+def check_onnx(model, z, expected):
+    """Raise ValueError unless a model is ONNX, and makes the pictures `expected` of latents z."""
+    import onnx
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
+    advice = 'use layers that tf2onnx knows, or a SavedModel'
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f'the generator cannot be ONNX ({reason}): {advice}') from error
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=['CPUExecutionProvider']
+    )
     (pictures,) = session.run(['pictures'], {'latents': z})
     difference = np.abs(pictures.astype(int) - expected).max()
     if difference > TOLERANCE:
         raise ValueError(
             f'the pictures of the ONNX model differ from those of the generator by {difference} of '
-            f'255 levels; expected at most {TOLERANCE}: use layers that tf2onnx knows, or a SavedModel'
+            f'255 levels; expected at most {TOLERANCE}: {advice}'
         )
 
 
