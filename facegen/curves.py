@@ -92,7 +92,7 @@ class Curves:
         for (name, player), rest in zip(PLAYERS.items(), self.undecided, strict=True):
             color = plot.COLORS[name]
             self.add_curve(losses, name, color=color, alpha=0.25, linewidth=0.5)
-            self.add_curve(losses, player, color=color, label=player)
+            self.add_curve(losses, player, color=color, label=player, **plot.MARKERS[name])
             losses.axhline(rest, color=color, linestyle='--', linewidth=1)
         losses.set_ylabel('loss')
         losses.legend(loc='upper left', ncols=2, frameon=False)

@@ -27,6 +27,13 @@ COLORS = {
     'uneven': '#e69f00',
     'frame': '#d55e00',
 }  # told apart by colour-blind readers too (Okabe and Ito 2008)
+TRIANGLES = {'marker': '^', 'markersize': 5, 'markevery': 0.1}  # of the curve's length
+MARKERS = {  # for those who see no colours
+    'd_loss': {},
+    'g_loss': TRIANGLES,
+    'd_real': {},
+    'd_fake': TRIANGLES,
+}
 CAPTION_HEIGHT = 22  # pixels
 NOTEBOOK_WIDTH = 880  # pixels, of a picture that fits into a notebook's page
 MOST_ENLARGED = 3
@@ -132,7 +139,7 @@ def draw_trend(axes, history, name, window, label):
     steps, values = [line['step'] for line in history], [line[name] for line in history]
     axes.plot(steps, values, color=COLORS[name], alpha=0.25, linewidth=0.5)
     mean_steps, means = moving_mean(steps, values, window)
-    axes.plot(mean_steps, means, color=COLORS[name], label=label)
+    axes.plot(mean_steps, means, color=COLORS[name], label=label, **MARKERS[name])
     return means
 
 
