@@ -27,11 +27,12 @@ def save_model(folder, run, weights='last'):
             {'latents': generator.input_z}, {'pictures': pictures}
         )
         builder = tf.saved_model.Builder(str(folder))
-        builder.add_meta_graph_and_variables(
-            generator.sess,
-            [tf.saved_model.SERVING],
-            {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature},
-        )
+        with generator.sess.graph.as_default():  # where the builder looks for variables
+            builder.add_meta_graph_and_variables(
+                generator.sess,
+                [tf.saved_model.SERVING],
+                {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature},
+            )
         builder.save()
         return f'a SavedModel, {described(generator)}'
 

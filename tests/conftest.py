@@ -78,3 +78,22 @@ def tiny_pictures(tmp_path_factory):
         Image.fromarray(pixels).save(folder / f'{i:02}.png')
     helper.Dataset('folder', folder, width=8, height=8)
     return folder
+
+
+@pytest.fixture
+def stop_at(definitions, monkeypatch):
+    """Stop trainings of this process behind some steps, by a signal."""
+
+    import signal
+
+    from facegen import loop
+
+    def stop_at(*steps):
+        def report_and_stop(run, bar, noted):
+            loop.report(run, bar, noted)
+            if any(step in steps for _, step, _ in noted):
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(definitions, 'report', report_and_stop)
+
+    return stop_at

@@ -16,7 +16,6 @@ import trainer
 from helpers import make_public_folder, unwritable
 from PIL import Image
 
-from facegen import loop
 from facegen.run import RunFolder
 
 STEPS = 30
@@ -178,21 +177,6 @@ def test_a_second_signal_stops_at_once(process, tmp_path):
 
 def resume(definitions, tiny_pictures, folder, **options):
     return trainer.train(definitions, tiny_pictures, run_dir=folder, **options)
-
-
-@pytest.fixture
-def stop_at(definitions, monkeypatch):
-    """Stop trainings of this process behind some steps, by a signal."""
-
-    def stop_at(*steps):
-        def report_and_stop(run, bar, noted):
-            loop.report(run, bar, noted)
-            if any(step in steps for _, step, _ in noted):
-                signal.raise_signal(signal.SIGINT)
-
-        monkeypatch.setattr(definitions, 'report', report_and_stop)
-
-    return stop_at
 
 
 def test_a_stopped_run_ends_like_one_that_was_not(

@@ -15,7 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_resume import Trainer, diverging, logged, wait_for
 
-from facegen import loop, tensorboard
+from facegen import tensorboard
 from facegen.recipes import CLASSIC
 from facegen.run import RunFolder
 
@@ -64,8 +64,8 @@ def curve(lines, name):
 def assert_shows_the_run(folder):
     """Fail unless all that is shown is what the run noted, each step once."""
     run, shown = RunFolder(folder), read(folder)
-    assert shown.pop('training/d_loss') == curve(run.history(), 'd_loss')
-    assert shown.pop('training/g_loss') == curve(run.history(), 'g_loss')
+    for name in 'd_loss', 'g_loss', 'd_real', 'd_fake':
+        assert shown.pop(f'training/{name}') == curve(run.history(), name)
     assert shown.pop('scores/frechet_distance') == curve(run.scores(), 'frechet_distance')
     grids = [(step, file.read_bytes()) for step, file in run.samples()]
     assert shown.pop('samples') == grids
@@ -98,21 +98,6 @@ def test_it_changes_nothing_else(definitions, tiny_pictures, uninterrupted, tmp_
         assert (plain / name).read_bytes() == (uninterrupted / name).read_bytes()
     assert not list(plain.glob(tensorboard.FILES))
     assert RunFolder(plain).checkpoint().endswith('step_000030')
-
-
-@pytest.fixture
-def stop_at(definitions, monkeypatch):
-    """Stop trainings of this process behind some steps, by a signal."""
-
-    def stop_at(*steps):
-        def report_and_stop(run, bar, settings, epoch, step, *losses):
-            loop.report(run, bar, settings, epoch, step, *losses)
-            if step in steps:
-                signal.raise_signal(signal.SIGINT)
-
-        monkeypatch.setattr(definitions, 'report', report_and_stop)
-
-    return stop_at
 
 
 def test_a_stopped_run_shows_what_one_shows_that_was_not(
