@@ -29,12 +29,12 @@ class Execution:
         """
         self.get_batches, self.steps_per_call, self.pixels = get_batches, steps_per_call, None
         if data_on_device:
-            dataset = getattr(get_batches, '__self__', None)
-            if not isinstance(dataset, helper.Dataset):
+            if getattr(get_batches, '__func__', None) is not helper.Dataset.get_batches:
                 raise ValueError(
                     f'data_on_device needs the get_batches of a helper.Dataset, not {get_batches!r}; '
                     'leave it out'
                 )
+            dataset = get_batches.__self__
             self.get_batches, self.pixels = dataset.get_indices, dataset.pixels
 
     def build(self, step, inputs):
@@ -77,18 +77,28 @@ class Execution:
             sess.run(self.stored.initializer, {self.upload: self.pixels})
 
     def calls(self, feeds, show_every):
-        """Yield lists of the (epoch, step, feed) of `feeds` that one call runs.
+        """Yield lists of the (epoch, step, feed) of `feeds()` that one call runs.
 
-        A call ends early at multiples of `show_every`, and where weights are looked at for NaN.
+        A call ends early at multiples of `show_every`, where weights are looked at for NaN, and before
+        a batch of another size. `feeds` is called again after a last call: if that has diverged, the
+        training has gone back, and there are steps again.
         """
-        call = []
-        for epoch, step, feed in feeds:
-            call.append((epoch, step, feed))
-            if len(call) == self.steps_per_call or not (step % show_every and step % CHECK_EVERY):
+        call = True
+        while call:
+            call = []
+            for epoch, step, feed in feeds():
+                if call and shapes(feed) != shapes(call[0][-1]):
+                    yield call
+                    call = []
+                if self.steps_per_call > 1:  # the next batch may come in the same array
+                    feed = {key: np.array(value) for key, value in feed.items()}
+                call.append((epoch, step, feed))
+                is_full = len(call) == self.steps_per_call
+                if is_full or not (step % show_every and step % CHECK_EVERY):
+                    yield call
+                    call = []
+            if call:
                 yield call
-                call = []
-        if call:
-            yield call
 
     def run(self, sess, turns, call):
         """Run the turns of `build` for every step of a call; return [(epoch, step, noted numbers)]."""
@@ -104,6 +114,11 @@ class Execution:
             (epoch, step, {name: float(np.ravel(value)[i]) for name, value in noted.items()})
             for i, (epoch, step, _) in enumerate(call)
         ]
+
+
+def shapes(feed):
+    """Return the shapes of what is fed."""
+    return [np.shape(value) for value in feed.values()]
 
 
 def in_a_loop(step, inputs):

@@ -156,9 +156,12 @@ class LiveArea(TextBar):
 
     def note_scores(self):
         """Show the last scores of the run."""
+        if not self.curves:
+            self.load()
         self.scores = self.run.scores()
         self.show_text()
-        self.show_picture()
+        if self.grid:
+            self.show_picture()
 
     def show(self, grid):
         """Show a grid beside the curves."""

@@ -197,6 +197,8 @@ def class_histogram(scores):
 
 def moving_mean(steps, values, window):
     """Return the steps and means of the last up to `window` values before each, itself included."""
+    if not values:
+        return [], []
     window = min(window, len(values))
     sums = [0.0]
     for value in values:

@@ -99,6 +99,8 @@ def telling(path):
         yield
     except (RuntimeError, LookupError, OSError, tf.errors.OpError) as error:
         text = str(error).splitlines()[0]
+        if isinstance(error, PermissionError):  # Windows refuses to replace a file that is open
+            text += '; a TensorBoard that shows this run has to end first'
         known = (code for code in (errno.ENOSPC, errno.EDQUOT) if os.strerror(code) in text)
         raise cannot_write(path, OSError(next(known, errno.EIO), text)) from error
 

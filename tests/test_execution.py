@@ -193,6 +193,41 @@ def test_batches_of_ones_own_cannot_lie_on_the_device(notebook, digit_batches):
         Execution(get_batches, data_on_device=True)
 
 
+def test_other_batches_than_those_of_a_data_set_cannot_either(tiny_pictures):
+    """They may be augmented, which indices know nothing of."""
+
+    class Darkened(helper.Dataset):
+        def get_batches(self, batch_size, **options):
+            return (images / 2 for images in super().get_batches(batch_size, **options))
+
+    dataset = Darkened('folder', tiny_pictures, width=8, height=8)
+    with pytest.raises(ValueError, match=r'needs the get_batches of a helper\.Dataset'):
+        Execution(dataset.get_batches, data_on_device=True)
+
+
+def calls_of(*batches, steps_per_call=3):
+    feeds = [(1, step, {'images': images}) for step, images in enumerate(batches, 1)]
+    calls = Execution(None, steps_per_call).calls(iter([feeds, []]).__next__, show_every=100)
+    return [[feed['images'].tolist() for *_, feed in call] for call in calls]
+
+
+def test_a_call_keeps_batches_that_come_in_one_array():
+    array = np.zeros(1)
+
+    def refilled():
+        for step in range(1, 4):
+            array[0] = step
+            yield 1, step, {'images': array}
+
+    (call,) = Execution(None, 3).calls(iter([refilled(), []]).__next__, show_every=100)
+    assert [feed['images'][0] for *_, feed in call] == [1, 2, 3]
+
+
+def test_a_call_has_batches_of_one_size():
+    batches = [np.zeros(size) for size in (2, 2, 1, 2, 2, 2, 2)]
+    assert [len(call) for call in calls_of(*batches)] == [2, 1, 3, 1]
+
+
 def test_d_outputs_are_logged(run):
     history, _ = run(max_steps=3)
     for line in history:

@@ -25,6 +25,7 @@ def run(tmp_path):
 def test_moving_mean():
     assert plot.moving_mean([1, 2, 3, 4], [2.0, 4.0, 6.0, 8.0], 2) == ([2, 3, 4], [3.0, 5.0, 7.0])
     assert plot.moving_mean([1], [2.0], 25) == ([1], [2.0])
+    assert plot.moving_mean([], [], 25) == ([], [])  # stopped before the first step
 
 
 @pytest.mark.parametrize(

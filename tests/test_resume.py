@@ -483,6 +483,13 @@ def test_a_divergence_goes_back_and_on_with_other_random_numbers(
     assert all(line != other for line, other in zip(history[8:], usual[8:], strict=True))
 
 
+def test_a_divergence_in_a_shorter_last_call_does_not_end_the_training(train_with_nan):
+    """Behind the last batch there are steps again."""
+    run = RunFolder(train_with_nan(at=STEPS, times=1, steps_per_call=5))
+    assert [line['step'] for line in run.history()] == [*range(1, STEPS + 1)]
+    assert run.position(STEPS).divergences == 1
+
+
 def test_the_fourth_divergence_ends_with_advice(train_with_nan, tmp_path):
     with pytest.raises(FloatingPointError, match=r'4th time.*lower the learning rate'):
         train_with_nan(at=11, times=99)
