@@ -252,10 +252,12 @@ def test_show_in_an_open_graph_adds_its_tensor_once(notebook):
         sess.run(tf.global_variables_initializer())
         grids = [notebook.show_generator_output(sess, 4, z, 1, 'L') for _ in range(2)]
         size = len(graph.get_operations())
-        notebook.show_generator_output(sess, 9, z, 1, 'L')
+        shown = []
+        notebook.show_generator_output(sess, 9, z, 1, 'L', show=shown.append)
         assert len(graph.get_operations()) == size
     assert np.array_equal(*grids)
     assert grids[0].size == (56, 56)
+    assert [image.size for image in shown] == [(252, 252)]
 
 
 def test_show_in_a_closed_graph_without_samples(notebook):
