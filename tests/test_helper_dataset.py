@@ -1057,10 +1057,10 @@ def test_progress_in_a_kernel_updates_one_output(monkeypatch):
         def __init__(self, number):
             self.number = number
 
-        def update(self, content, raw):
+        def update(self, content, raw, metadata):
             shown[self.number] = content['text/plain']
 
-    def display(content, raw, display_id):
+    def display(content, raw, metadata, display_id):
         shown.append(content['text/plain'])
         return Handle(len(shown) - 1)
 
