@@ -229,7 +229,7 @@ def test_whole_notebook(sample_data, tmp_path):
     assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == [
         f'{name}_{kind}'
         for name in ('celeba', 'mnist')
-        for kind in ('losses.png', 'samples.png', 'training.gif')
+        for kind in ('losses.png', 'samples.png', 'training.gif', 'walk.png')
     ]
     for name, steps in ('mnist', 156), ('celeba', 30):
         log = (tmp_path / 'runs' / name / 'log.jsonl').read_text().splitlines()
