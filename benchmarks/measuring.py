@@ -31,16 +31,20 @@ def summary(name, values, digits=None):
 def memory_of_children():
     """Return the megabytes of all processes below this one: what several share is counted once.
 
-    That is their proportional set sizes, which only Linux knows. Programs beside them that use the same
-    libraries take over a part of these: it is too low where other trainings run.
+    On Linux, programs beside them that use the same libraries take over a part of these: it is too low
+    where other trainings run.
     """
     return sum(map(megabytes, psutil.Process().children(recursive=True)))
 
 
 def megabytes(process):
-    """Return the proportional set size of a `psutil.Process`, 0 if it has ended."""
+    """Return the memory of a `psutil.Process`, 0 if it has ended.
+
+    The proportional set size on Linux; elsewhere, what no other process shares.
+    """
     try:
-        return process.memory_full_info().pss / 2**20
+        memory = process.memory_full_info()
+        return getattr(memory, 'pss', memory.uss) / 2**20
     except psutil.NoSuchProcess:
         return 0.0
 

@@ -395,19 +395,25 @@ def default_epochs(name, count, recipe):
     return max(1, round(PICTURES[name] / count))
 
 
+def run_and_step(arguments):
+    """Return (run folder, step of its weights), so that a wrong one is told before TensorFlow starts."""
+    from facegen.run import RunFolder
+
+    run = RunFolder(arguments.run_dir)
+    run.config()
+    return run, run.saved_step(arguments.weights)
+
+
 def generate(arguments):
     """Write pictures of a trained generator, which appear only when they are complete."""
     from facegen import output
-    from facegen.run import RunFolder
 
     out = arguments.out
     out.check(PICTURES_OUT)
     is_film = out.kind in output.FILMS
     if is_film and arguments.count < 2:
         raise ValueError('--count is 1; a film leads from one latent to others: 2 or more')
-    run = RunFolder(arguments.run_dir)
-    run.config()  # so that a wrong folder is told before TensorFlow starts
-    step = run.saved_step(arguments.weights)
+    run, step = run_and_step(arguments)
 
     from facegen.sampling import latents, restored, walk
 
@@ -421,13 +427,9 @@ def generate(arguments):
 
 def export(arguments):
     """Write a trained generator for use without this project, complete or not at all."""
-    from facegen.run import RunFolder
-
     out = arguments.out
     out.check(MODELS_OUT)
-    run = RunFolder(arguments.run_dir)
-    run.config()  # so that a wrong folder is told before TensorFlow starts
-    step = run.saved_step(arguments.weights)
+    run, step = run_and_step(arguments)
 
     from facegen import export
 

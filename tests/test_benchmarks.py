@@ -48,7 +48,6 @@ def test_a_measurement_is_the_last_line_of_a_process(imported):
         imported('measuring').in_process('-c', 'print(1); raise SystemExit(3)')
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux knows proportional set sizes')
 def test_memory_of_children_is_seen_at_its_peak(imported):
     """Of 100 MB that a child of a child touches and gives back."""
     child = 'x = b"1" * 100_000_000; import time; time.sleep(1); del x; time.sleep(0.5)'
