@@ -119,7 +119,7 @@ class Curves:
         steps, low, mean, high = series.pieces()
         self.curves[name].set_data(steps.repeat(2), np.column_stack([low, high]).ravel())
         window = max(1, round(WINDOW / series.size))
-        means = plot.moving_mean(steps, mean.tolist(), window) if len(steps) else ([], [])
+        means = plot.moving_mean(steps, mean.tolist(), window)
         self.curves[PLAYERS[name]].set_data(*means)
         return means[1]
 

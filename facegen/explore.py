@@ -11,6 +11,7 @@ import numpy as np
 import helper
 from facegen import plot
 from facegen.directions import directions_of
+from facegen.output import mode_of
 from facegen.run import RunFolder
 from facegen.sampling import latents, restored, slerp
 
@@ -89,8 +90,7 @@ class Explorer:
         """Return the grid of the latents that the sliders choose, as the bytes of a PNG file."""
         z = latents_of(self.choice(), PICTURES, self.vectors, kept=self.kept)
         pictures = self.trained(z)
-        mode = 'L' if pictures.shape[-1] == 1 else 'RGB'
-        grid = helper.images_square_grid(pictures, mode, value_range=(0, 255))
+        grid = helper.images_square_grid(pictures, mode_of(pictures), value_range=(0, 255))
         file = io.BytesIO()
         plot.enlarge(grid, max(1, GRID_WIDTH // grid.width)).save(file, 'PNG', compress_level=1)
         return file.getvalue()
