@@ -23,6 +23,8 @@ SMALLEST_FACE = 8  # side that has features, pixels
 RARE_CLASS = 0.02  # share of a digit; real ones have 0.09 to 0.11
 HIGH_KL = 0.2  # nats; two digits missing are 0.22
 LOW_DIVERSITY = 0.5
+FAR = 0.7  # of the Fréchet distance of untrained pictures
+SETTLED = 500  # steps after which the pictures of a training that works have become pictures
 LOW_NEAREST_RATIO = 0.5
 HIGH_NEARER_SHARE = 0.2  # 0.01 is expected
 
@@ -142,31 +144,70 @@ def row(label, numbers):
     return f'{label:30}' + ''.join(f'{cell:>10}' for cell in cells)
 
 
+def has_collapsed(scores, untrained=None):
+    """Tell whether pictures are all but alike, or about as far from real ones as `untrained` are.
+
+    Both are what a `QuickEvaluation` or `evaluate` says, `untrained` of what was drawn before the first
+    step, None if that is unknown.
+    """
+    far = untrained and scores['frechet_distance'] > FAR * untrained['frechet_distance']
+    return bool(are_alike(scores) or far)
+
+
+def are_alike(scores):
+    """Tell whether pictures differ much less from each other than real ones do."""
+    return (1 if scores.get('diversity') is None else scores['diversity']) < LOW_DIVERSITY
+
+
+def collapsed_since(history):
+    """Return the step of the evaluation from which on a training has collapsed; None if it has not.
+
+    `history` is that of `RunFolder.scores`. Evaluations before step 500 are not asked: until then, the
+    pictures of a training that works may be alike too.
+    """
+    untrained = next((line for line in history if line['step'] == 0), None)
+    since = None
+    for line in history:
+        if line['step'] < SETTLED or not has_collapsed(line, untrained):
+            since = None
+        elif since is None:
+            since = line['step']
+    return since
+
+
 def warnings_of(scores):
     """Return a sentence for every sign in `scores`, of either evaluation, of a failed training."""
-    found = []
+    return list(signs_of(scores).values())
+
+
+def signs_of(scores):
+    """Return {name: sentence} of the signs of a failed training in `scores`, of either evaluation.
+
+    Where the pictures are alike, that is the only one: the others follow from it.
+    """
+    if are_alike(scores):
+        return {
+            'alike': 'The pictures are too much alike: they differ '
+            f'{scores["diversity"]:.2f} times as much as real ones do.'
+        }
+    found = {}
     shares = scores.get('class_histogram', [])
     rare = [f'{digit} ({share:.1%})' for digit, share in enumerate(shares) if share < RARE_CLASS]
     if rare:
-        found.append(
+        found['rare'] = (
             f'Hardly drawn at all: the digit {", ".join(rare)}; about a tenth each is expected.'
         )
     if scores.get('class_kl', 0) > HIGH_KL:
-        found.append(
+        found['uneven'] = (
             f'The digits are drawn unevenly: {scores["class_kl"]:.2f} nats from an equal share of '
             f'each; {HIGH_KL} is the limit, real digits have less than 0.01.'
         )
     known = {name: value for name, value in scores.items() if value is not None}
-    if known.get('diversity', 1) < LOW_DIVERSITY:
-        found.append(
-            f'The pictures are too much alike: they differ {scores["diversity"]:.2f} times as much '
-            'as real ones do.'
-        )
     if (
         known.get('nearest_ratio', 1) < LOW_NEAREST_RATIO
         or known.get('nearer_than_real', 0) > HIGH_NEARER_SHARE
     ):
-        found.append(
+        found['repeated'] = (
             'The pictures may repeat training pictures: they lie '
             f'{scores["nearest_ratio"]:.2f} times as far from the nearest one as real pictures do, '
             f'and {scores["nearer_than_real"]:.0%} of them nearer than nearly all real ones.'

@@ -15,10 +15,11 @@ from PIL import Image
 import helper
 from facegen import plot
 from facegen.curves import Curves
-from facegen.evaluation import warnings_of
+from facegen.evaluation import SETTLED, are_alike, collapsed_since, signs_of
 from facegen.losses import undecided_losses
 
 GAP = 6  # pixels between grid and curves
+LOW_RATE = 5e-5  # below which a training is slow rather than lost
 
 
 def training_bar(run, settings, steps):
@@ -48,17 +49,43 @@ def losses_line(line, epoch_count):
     )
 
 
-def score_lines(scores):
-    """Return the last of `RunFolder.scores` in words, and a warning for every sign of a failure."""
-    last = scores[-1]
-    confident = last.get('confident_share')
-    sentences = [
-        f'Fréchet distance {last["frechet_distance"]:.4g}'
-        + (f', {confident:.0%} of the digits clear' if confident is not None else '')
-    ]
-    if len(scores) > 2:  # the first pictures are always alike
-        sentences += warnings_of(last)
-    return [f'Step {last["step"]}: {sentence}' for sentence in sentences]
+def score_line(line):
+    """Return a line of `RunFolder.scores` in words."""
+    confident = line.get('confident_share')
+    clear = f', {confident:.0%} of the digits clear' if confident is not None else ''
+    return f'Step {line["step"]}: Fréchet distance {line["frechet_distance"]:.4g}{clear}'
+
+
+def warning_lines(scores, recipe):
+    """Return {name: line} of what `RunFolder.scores` say against a training.
+
+    A collapse is one line, which says what to change; what else the scores then show follows from it.
+    """
+    last = scores[-1] if scores else {'step': 0}
+    since = collapsed_since(scores)
+    if since is not None:
+        signs = {'collapsed': collapse(last, since, recipe)}
+    else:
+        signs = signs_of(last) if last['step'] >= SETTLED else {}  # the first are always alike
+    return {name: f'Step {last["step"]}: {sentence}' for name, sentence in signs.items()}
+
+
+def collapse(last, since, recipe):
+    """Return a sentence on a collapse: what shows it in the `last` scores, and what to change."""
+    when = '' if since == last['step'] else f' (since step {since})'
+    what = 'no nearer to real ones than before the training'
+    if are_alike(last):
+        what = f'all but alike ({last["diversity"]:.2f} times as different as real ones)'
+    rate = recipe.learning_rate
+    if rate < LOW_RATE:
+        return (
+            f'the training has hardly begun: its pictures are {what}. Go on for longer, or start anew '
+            f'with a higher learning rate (it is {rate:g}; try {10 * rate:g}).'
+        )
+    return (
+        f'the training has collapsed{when}: its pictures are {what}. Start anew with a lower '
+        f'learning rate (it is {rate:g}; try {rate / 2:g}), then with another seed or recipe.'
+    )
 
 
 class TextBar:
@@ -98,12 +125,16 @@ class TextBar:
             self.bar.write(losses_line(line, self.settings['epoch_count']))
 
     def note_scores(self):
-        """Show the last scores of the run."""
+        """Show the last scores of the run, and what they newly warn of."""
         scores = self.run.scores()
         if self.bar is None:
             self.begin(scores[-1]['step'])
-        for line in score_lines(scores):
-            self.bar.write(line)
+        self.bar.write(score_line(scores[-1]))
+        recipe = self.settings['recipe']
+        known = warning_lines(scores[:-1], recipe)
+        for name, line in warning_lines(scores, recipe).items():
+            if name not in known:
+                self.bar.write(line)
 
     def show(self, grid):
         """Do nothing with a grid: this is text."""
@@ -185,7 +216,8 @@ class LiveArea(TextBar):
         if self.line:
             lines.append(losses_line(self.line, self.settings['epoch_count']))
         if self.scores:
-            lines += score_lines(self.scores)
+            warnings = warning_lines(self.scores, self.settings['recipe'])
+            lines += [score_line(self.scores[-1]), *warnings.values()]
         self.text.show({'text/plain': '\n'.join(lines)})
 
     def show_picture(self, final=False):

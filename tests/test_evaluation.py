@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from facegen import evaluation, metrics
+from facegen.digits import digit_features
 
 
 def noisy(pictures, amount):
@@ -114,10 +115,49 @@ def test_quick_evaluation(sample_digits):
     one = quick(np.repeat(sample_digits[3:4], 500, axis=0))
     assert one['diversity'] == 0
     assert one['class_kl'] == pytest.approx(np.log(10))
-    warnings = ' '.join(evaluation.warnings_of(one))
-    assert 'the digit 0 (0.0%), 1 (0.0%), 2 (0.0%), 4 (0.0%)' in warnings
-    assert '2.30 nats' in warnings
-    assert 'differ 0.00 times as much' in warnings
+    (warning,) = evaluation.warnings_of(one)  # the classes that are missing follow from it
+    assert 'differ 0.00 times as much' in warning
+    _, probabilities = digit_features(sample_digits)
+    without = sample_digits[(probabilities.argmax(axis=1) + 1) % 10 > 3]  # nor 9, 0, 1 or 2
+    warnings = ' '.join(evaluation.warnings_of(quick(without[:500])))
+    assert 'the digit 0 (0.0%), 1 (0.0%), 2 (0.0%), 9 (0.0%)' in warnings
+    assert ' nats from' in warnings
+    assert 'alike' not in warnings
+
+
+@pytest.mark.parametrize(
+    ('scores', 'has_collapsed'),
+    [
+        ({'frechet_distance': 9.0, 'diversity': 0.49}, True),
+        ({'frechet_distance': 9.0, 'diversity': 0.51}, False),
+        ({'frechet_distance': 9.0, 'diversity': None}, False),
+        ({'frechet_distance': 71.0, 'diversity': 0.9}, True),
+        ({'frechet_distance': 69.0}, False),
+    ],
+)
+def test_has_collapsed(scores, has_collapsed):
+    untrained = {'frechet_distance': 100.0, 'diversity': 0.01}
+    assert evaluation.has_collapsed(scores, untrained) is has_collapsed
+
+
+def test_a_collapse_lasts_until_there_are_pictures_again():
+    def since(*distances, start=0):
+        steps = range(start, 500 * len(distances) + start, 500)
+        history = [
+            {'step': step, 'frechet_distance': float(distance)}
+            for step, distance in zip(steps, distances, strict=True)
+        ]
+        return evaluation.collapsed_since(history)
+
+    assert since() is None
+    assert since(100) is None  # untrained
+    assert since(100, 99) == 500
+    assert since(100, 9, 99, 101) == 1000
+    assert since(100, 99, 9) is None
+    assert since(100, 99, 9, 99) == 1500
+    assert since(100, 99, start=500) is None  # nobody knows what untrained ones scored
+    early = [{'step': step, 'frechet_distance': 100.0} for step in (0, 250, 499)]
+    assert evaluation.collapsed_since(early) is None
 
 
 def test_pictures_without_a_classifier(sample_digits):

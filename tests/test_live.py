@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import nbformat
 import numpy as np
@@ -131,15 +132,56 @@ def test_the_text_is_that_of_the_latest_step(run, shown):
     assert score == 'Step 3: Fréchet distance 2.5, 50% of the digits clear'
 
 
-def test_warnings_stay_until_the_next_scores(run, shown):
-    same = {'frechet_distance': 2.5, 'diversity': 0.01}
+COLLAPSE = [
+    {'step': 0, 'frechet_distance': 90.0, 'diversity': 0.01},
+    {'step': 500, 'frechet_distance': 60.0, 'diversity': 0.02, 'class_kl': 2.3},
+    {'step': 1000, 'frechet_distance': 60.0, 'diversity': 0.03, 'class_kl': 2.3},
+]
+WORKS = {'step': 1500, 'frechet_distance': 2.5, 'diversity': 0.9, 'class_kl': 0.0}
+
+
+def test_a_collapse_stays_as_one_line_while_it_lasts(run, shown):
     with live.LiveArea(run, SETTINGS, 300) as area:
-        area.show(Image.new('L', (10, 10)))
-        for step in range(1, 5):
-            note(area, run, LINES[step - 1])
-            run.add_scores(step, same if step < 4 else {'frechet_distance': 2.5})
+        for scores in [*COLLAPSE, WORKS]:
+            run.add_scores(scores['step'], scores)
             area.note_scores()
-            assert ('too much alike' in texts(shown)[-1]) == (step == 3)
+            warnings = texts(shown)[-1].splitlines()[2:]
+            if scores['step'] == 500:
+                assert warnings == [
+                    'Step 500: the training has collapsed: its pictures are all but alike (0.02 times '
+                    'as different as real ones). Start anew with a lower learning rate (it is 0.0003; '
+                    'try 0.00015), then with another seed or recipe.'
+                ]
+            elif scores['step'] == 1000:
+                (line,) = warnings
+                assert line.startswith('Step 1000: the training has collapsed (since step 500): ')
+            else:
+                assert warnings == []
+
+
+def test_text_tells_of_a_failure_once(run, capsys):
+    uneven = WORKS | {'class_kl': 0.5}
+    with live.training_bar(run, SETTINGS, 6) as bar:
+        for scores in [*COLLAPSE, uneven, uneven | {'step': 2000}, WORKS | {'step': 2500}]:
+            run.add_scores(scores['step'], scores)
+            bar.note_scores()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:30] for line in lines if 'Fréchet' not in line] == [
+        'Step 500: the training has col',
+        'Step 1500: The digits are draw',
+    ]
+
+
+def test_what_a_collapse_of_other_pictures_says():
+    far = [{'step': step, 'frechet_distance': 90.0, 'diversity': 0.9} for step in (0, 500)]
+    (line,) = live.warning_lines(far, CLASSIC).values()
+    assert 'its pictures are no nearer to real ones than before the training. Start' in line
+    (line,) = live.warning_lines(far, replace(CLASSIC, learning_rate=1e-5)).values()
+    assert line == (
+        'Step 500: the training has hardly begun: its pictures are no nearer to real ones than before '
+        'the training. Go on for longer, or start anew with a higher learning rate (it is 1e-05; try '
+        '0.0001).'
+    )
 
 
 def test_an_area_that_went_back_forgets_what_the_run_has_forgotten(run, shown):

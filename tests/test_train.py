@@ -205,7 +205,7 @@ def test_evaluation_notes_scores_and_keeps_the_best_weights(train, capsys):
     assert (last != best).any()
     printed = capsys.readouterr().out
     assert 'Step 3: Fréchet distance 3, 50% of the digits clear' in printed
-    assert 'Step 8: The digits are drawn unevenly' in printed
+    assert 'unevenly' not in printed  # it is too early for that
 
 
 def test_evaluation_changes_nothing_of_the_training(train):
