@@ -206,12 +206,15 @@ class Batches:
         return itertools.islice(batches, self.position.batch, None)
 
 
-def rate_factor(recipe, done):
-    """Return what the learning rate is multiplied by when a share `done` of the training is over.
+def scheduled_rate(recipe, step, done):
+    """Return the learning rate of a step, from 1 on, when a share `done` of the training is over.
 
-    1 - done where the recipe lets the rate decay, but never below 0; 1 elsewhere.
+    It rises in a line over the first `rate_warmup` pictures and, where the recipe lets it decay, falls in
+    a line to 0 at the end of the training.
     """
-    return max(0.0, 1.0 - done) if recipe.rate_decay else 1.0
+    rise = min(1.0, step * recipe.batch_size / recipe.rate_warmup) if recipe.rate_warmup else 1.0
+    fall = max(0.0, 1.0 - done) if recipe.rate_decay else 1.0
+    return recipe.learning_rate * rise * fall
 
 
 def check_range(images):

@@ -43,7 +43,8 @@ class Recipe:
     precision: Literal['auto', 'float32', 'float16'] = 'auto'
     xla: bool = False  # compile the graph; for GPUs, a CPU is slower with it
     batch_size: int = 64  # pictures
-    learning_rate: float = 3e-4  # Adam's step size at the start
+    learning_rate: float = 3e-4  # Adam's step size, at its highest
+    rate_warmup: int = 0  # pictures over which the learning rate rises, in a line; 0: none
     rate_decay: bool = False  # whether the learning rate falls to 0, in a line, over the run
     beta1: float = 0.45  # Adam's decay of the mean gradient
     ema_half_life: int = 0  # pictures in which a weight's share in its average halves; 0: none
@@ -76,7 +77,8 @@ class Recipe:
             'celeba_epochs': 1,
         }
         or_none = ['ema_half_life', 'd_hidden', 'g_hidden', 'g_last_filters', 'z_categories']
-        for name, lowest in (least | dict.fromkeys([*or_none, 'r1_weight'], 0)).items():
+        or_none += ['rate_warmup', 'r1_weight']
+        for name, lowest in (least | dict.fromkeys(or_none, 0)).items():
             if not lowest <= getattr(self, name) < math.inf:
                 raise ValueError(f'{name} is {getattr(self, name)}; expected at least {lowest}')
         for name, choices in CHOICES.items():
@@ -103,12 +105,14 @@ DIGITS = Recipe(
     kernel_size=4,
     d_filters=(64, 128),
     g_filters=(128, 64),
-    d_hidden=256,
-    g_hidden=256,
+    d_hidden=512,
+    g_hidden=512,
     z_categories=20,
+    r1_weight=2.0,
     updates='together',
     batch_size=32,
     learning_rate=3.2e-3,
+    rate_warmup=3200,
     rate_decay=True,
     beta1=0.5,
     ema_half_life=10_000,
@@ -116,9 +120,11 @@ DIGITS = Recipe(
 FACES = Recipe(
     kernel_size=4,
     g_last_filters=64,
-    r1_weight=0.03,
+    r1_weight=0.1,
     updates='together',
-    learning_rate=8e-4,
+    learning_rate=1.6e-3,
+    rate_warmup=6400,
+    rate_decay=True,
     beta1=0.5,
     ema_half_life=20_000,
     random_flip=True,

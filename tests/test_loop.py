@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from facegen.loop import Batches, augment, check_arguments, rate_factor, total_steps
+from facegen.loop import Batches, augment, check_arguments, scheduled_rate, total_steps
 from facegen.recipes import CLASSIC, DIGITS, FACES, Recipe
 from facegen.run import Position
 from facegen.stopping import Stop
@@ -177,10 +177,14 @@ def test_the_share_of_the_training_that_is_over():
     assert [done for _, _, done, _ in Batches(classic, 2, 1)] == [0, 0, 0]
 
 
-def test_rate_factor():
-    decaying = Recipe(rate_decay=True)
-    assert [rate_factor(decaying, done) for done in (0, 0.25, 1, 1.5)] == [1, 0.75, 0, 0]
-    assert rate_factor(CLASSIC, 0.5) == 1
+def test_scheduled_rate():
+    decaying = Recipe(learning_rate=8.0, rate_decay=True)
+    assert [scheduled_rate(decaying, 1, done) for done in (0, 0.25, 1, 1.5)] == [8, 6, 0, 0]
+    rising = Recipe(learning_rate=8.0, rate_warmup=40, batch_size=10)
+    assert [scheduled_rate(rising, step, 0.5) for step in (1, 2, 4, 5, 99)] == [2, 4, 8, 8, 8]
+    both = Recipe(learning_rate=8.0, rate_warmup=40, batch_size=10, rate_decay=True)
+    assert scheduled_rate(both, 2, 0.25) == 3
+    assert scheduled_rate(CLASSIC, 1, 0.5) == CLASSIC.learning_rate
 
 
 def test_total_steps():
