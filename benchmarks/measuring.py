@@ -1,6 +1,8 @@
 """What the benchmarks share: measuring in a process of its own, repeats, and the memory of processes."""
 
 import json
+import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -18,6 +20,22 @@ def in_process(script, *arguments, python=sys.executable):
     command = [str(part) for part in (python, script, *arguments)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def machine():
+    """Return the machine and the versions that a figure depends on, in one line."""
+    from facegen import session
+
+    processor, memory = platform.processor() or platform.machine(), psutil.virtual_memory().total
+    cpu = Path('/proc/cpuinfo')
+    if cpu.exists():
+        names = re.findall(r'model name\s*: (.+)', cpu.read_text())
+        processor = names[0] if names else processor
+    about = session.versions()
+    return (
+        f'{processor}, {about["device"]}, {memory / 2**30:.0f} GB, {platform.system()}, '
+        f'Python {about["python"]}, TensorFlow {about["tensorflow"]}'
+    )
 
 
 def summary(name, values, digits=None):
