@@ -193,6 +193,13 @@ def test_times_of_an_earlier_run_are_not_kept(tmp_path):
     assert notebook.execute(tmp_path / 'a.ipynb').cells[0].metadata == {}
 
 
+def score(code, identifier, name):
+    """Return [drawn, real] of a line of the table of scores that a cell has printed."""
+    table = next(cell for cell in code if cell.id == identifier).outputs[0].text
+    (line,) = re.findall(rf'^{name} +([\d.e+-]+) +([\d.e+-]+)$', table, re.MULTILINE)
+    return [float(number) for number in line]
+
+
 @pytest.mark.slow
 def test_whole_notebook(sample_data, tmp_path):
     """The deliverable itself, with small parameters injected behind its parameter cell."""
@@ -202,10 +209,10 @@ def test_whole_notebook(sample_data, tmp_path):
         data='sample',
         images_dir=str(tmp_path / 'images'),
         runs_dir=str(tmp_path / 'runs'),
-        mnist_epochs=1,
+        mnist_epochs=3,
         celeba_epochs=2,
         print_every=10,
-        show_every=30,
+        show_every=156,
     )
     assert_clean(book)
     assert 'language_info' not in book.metadata
@@ -216,7 +223,7 @@ def test_whole_notebook(sample_data, tmp_path):
     text = ''.join(output.get('text', '') for output in outputs)
     assert text.count('Tests Passed') == 5
     assert 'INFO:' not in text
-    for name, last in ('mnist', 'Epoch 1/1 Step 156'), ('celeba', 'Epoch 2/2 Step 30'):
+    for name, last in ('mnist', 'Epoch 3/3 Step 468'), ('celeba', 'Epoch 2/2 Step 30'):
         run = next(cell for cell in code if cell.id == f'{name}-run')
         said, progress, picture = run.outputs  # however many steps and grids there were
         assert said['text'].startswith('run folder: ')
@@ -225,17 +232,22 @@ def test_whole_notebook(sample_data, tmp_path):
         assert '100%|' in bar
         assert losses.startswith(f'{last}... Discriminator Loss: ')
         assert re.match(r'Step \d+: Fréchet distance ', score)
-    assert re.search(r'frechet distance +[\d.e+]+ +[\d.e+]+\n', text)
+    drawn, real = score(code, 'quality', 'frechet distance')
+    assert real < 1 < drawn < 10  # of untrained ones it is 57
+    drawn, real = score(code, 'quality', 'confident share')
+    assert 0.7 < drawn < real
+    assert score(code, 'celeba-quality', 'frechet distance')
+    assert 'collapsed' not in json.dumps(book)
     assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == [
         f'{name}_{kind}'
         for name in ('celeba', 'mnist')
         for kind in ('losses.png', 'samples.png', 'training.gif', 'walk.png')
     ]
-    for name, steps in ('mnist', 156), ('celeba', 30):
+    for name, steps in ('mnist', 468), ('celeba', 30):
         log = (tmp_path / 'runs' / name / 'log.jsonl').read_text().splitlines()
         assert len(log) == steps
     before, after = (
         Image.open(tmp_path / 'runs' / 'mnist' / 'samples' / f'step_{step:06d}.png')
-        for step in (0, 156)
+        for step in (0, 468)
     )
     assert len(after.getcolors()) > len(before.getcolors())
