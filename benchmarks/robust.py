@@ -9,8 +9,8 @@ out, so an interrupted run goes on where it was.
     python benchmarks/robust.py --cases digits-start faces-end --log robust.jsonl
     python benchmarks/robust.py --table
 
-`--jobs 2` runs two trainings at a time, each on a share of the cores, which makes more
-of them an hour than one by one on all. `--table` turns the log into the tables of RESULTS.md.
+`--jobs 2` runs two trainings at a time, on Linux each on a share of the cores, which makes more of them
+an hour than one by one on all. `--table` turns the log into the tables of RESULTS.md.
 """
 
 import argparse
@@ -20,8 +20,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,7 +33,7 @@ from measuring import ROOT, machine
 
 sys.path.insert(0, str(ROOT))
 
-from facegen.recipes import PUBLISHED, RECIPES
+from facegen.recipes import CLASSIC, PUBLISHED, RECIPES
 
 LOG = Path(__file__).with_suffix('.jsonl')
 PRECISIONS = ('float32', 'auto')
@@ -89,6 +91,7 @@ def trained(case, seed, precision, data_dir):
     from facegen.evaluation import QuickEvaluation, evaluate, has_collapsed
     from facegen.run import RunFolder
     from facegen.sampling import generate
+    from facegen.stopping import Stop
 
     recipe = settings_of(case, precision)
     files = helper.download_extract(case.dataset, data_dir, data=case.data)
@@ -102,155 +105,200 @@ def trained(case, seed, precision, data_dir):
         return seen[-1]
 
     started = time.monotonic()
-    epochs = notebook.parameters()[f'{case.dataset}_epochs']
-    if case.data == 'full':
-        epochs = getattr(recipe, f'{case.dataset}_epochs')
-    limits = {'epoch_count': None if case.limits else epochs, **dict(case.limits)}
+    functions, diverged = notebook.definitions(), False
+    functions.stop_signals = lambda: nullcontext(Stop())  # a stopped training is no result
+    limits = {'epoch_count': None, **dict(case.limits or [('epoch_count', epochs_of(case))])}
     with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, 'run')
         try:
-            run = notebook.definitions().train(
+            functions.train(
                 batch_size=recipe.batch_size, z_dim=recipe.z_dim, beta1=recipe.beta1,
                 learning_rate=recipe.learning_rate, get_batches=dataset.get_batches,
                 data_shape=dataset.shape, data_image_mode=dataset.image_mode, recipe=recipe,
-                seed=seed, run_dir=Path(folder, 'run'), evaluation=look,
+                seed=seed, run_dir=run, evaluation=look,
                 show_every=case.looked_at or 500, **limits,
             )  # fmt: skip
-        except (SeenError, FloatingPointError):  # seen enough, or diverged three times
-            run = None
+            is_over = True
+        except SeenError:
+            is_over = False
+        except FloatingPointError:  # NaN or infinity, again and again
+            is_over, diverged = False, True
         seconds = time.monotonic() - started
-        step, scores = case.looked_at, seen[-1]
-        if run:
-            step = RunFolder(run).saved_step()
-            images = generate(RunFolder(run), EVALUATED[case.dataset], seed + 1000)
+        run, scores = RunFolder(run), seen[-1]
+        step = len(run.history())
+        if is_over:
+            images = generate(run, EVALUATED[case.dataset], seed + 1000)
             scores = evaluate(images, case.dataset, dataset.pixels, seed=seed + 1000)
     return {
-        'seed': seed,
-        'precision': precision,
+        **task(case, seed, precision),
         'step': step,
         'seconds': round(seconds),
-        'collapsed': has_collapsed(scores, seen[0]),
+        'collapsed': diverged or has_collapsed(scores, seen[0]),
         'scores': {score: round(scores[score], 4) for score in KEPT if score in scores},
-        'recipe': asdict(recipe),
     }
 
 
+def epochs_of(case):
+    """Return the epochs of a case: those of the notebook for a sample, of the recipe for a full set."""
+    from facegen import notebook
+
+    name = f'{case.dataset}_epochs'
+    return (
+        getattr(RECIPES[case.recipe], name) if case.data == 'full' else notebook.parameters()[name]
+    )
+
+
+def task(case, seed, precision):
+    """Return what decides the numbers of a training, but for the machine, as JSON has it.
+
+    Of the recipe, that is what differs from the textbook's.
+    """
+    recipe = asdict(settings_of(case, precision))
+    settings = {
+        'data': case.data,
+        'looked_at': case.looked_at,
+        'limits': case.limits or [['epoch_count', epochs_of(case)]],
+        'recipe': {name: recipe[name] for name in recipe if recipe[name] != getattr(CLASSIC, name)},
+    }
+    return json.loads(json.dumps({'seed': seed, 'precision': precision, 'settings': settings}))
+
+
 def identity(line):
-    """Return what tells a training from others: the recipe in full, and the processor."""
-    settings = json.dumps(line['recipe'], sort_keys=True)
-    return line['case'], line['seed'], line['precision'], settings, line['machine']
+    """Return what tells a training from others: all that decides its numbers."""
+    names = 'case', 'seed', 'precision', 'settings', 'machine', 'cores'
+    return json.dumps([line[name] for name in names], sort_keys=True)
 
 
 def logged(log):
-    """Return the lines of a log; none if there is no such file."""
-    return [json.loads(line) for line in log.open()] if log.exists() else []
+    """Return the lines of a log; none if there is no such file. A last line that was cut is left out."""
+    if not log.exists():
+        return []
+    text = log.read_text(encoding='utf-8')
+    return [json.loads(line) for line in text[: text.rfind('\n') + 1].splitlines()]
 
 
-def planned(cases, log, this_machine, precisions, most_seeds=None):
-    """Return (case, seed, precision) of what the log lacks, of at most so many seeds."""
+def planned(cases, log, about, precisions, most_seeds=None):
+    """Return the lines to make, as far as they are known before: those that the log lacks.
+
+    `about` is what is common to all: the machine, and the cores of a training.
+    """
     done = {identity(line) for line in logged(log)}
-    plan = []
-    for name in cases:
-        for seed in range(CASES[name].seeds)[:most_seeds]:
-            for precision in precisions:
-                recipe = asdict(settings_of(CASES[name], precision))
-                line = {'recipe': recipe, 'case': name, 'seed': seed, 'precision': precision}
-                if identity(json.loads(json.dumps(line)) | {'machine': this_machine}) not in done:
-                    plan.append((name, seed, precision))
-    return plan
+    plan = [
+        {'benchmark': 'robust', 'case': name, **task(CASES[name], seed, precision), **about}
+        for name in cases
+        for seed in range(CASES[name].seeds)[:most_seeds]
+        for precision in precisions
+    ]
+    return [line for line in plan if identity(line) not in done]
 
 
-def in_a_process(job, cores, options):
-    """Train in a process of its own, on some cores; return the line."""
-    command = [sys.executable, __file__, '--train', json.dumps(job)]
-    command += ['--cores', *map(str, cores), '--data-dir', options.data_dir]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f'{job} failed:\n{done.stderr[-2000:]}')
-    line = json.loads(done.stdout.splitlines()[-1])
-    return {'benchmark': 'robust', 'case': job[0], **line}
+class Trainings:
+    """Trains in processes, some at a time, each on its share of the cores, and logs what comes out."""
+
+    def __init__(self, options, cores):
+        """Share out the cores; `cores` is empty where a process cannot be bound to some."""
+        self.options, self.lock, self.children = options, threading.Lock(), set()
+        self.shares = SimpleQueue()
+        for number in range(options.jobs):
+            self.shares.put(cores[number :: options.jobs])
+
+    def train(self, line):
+        """Train, and log the whole of a planned line; return whether that worked."""
+        cores = self.shares.get()
+        job = [line['case'], line['seed'], line['precision']]
+        command = [sys.executable, __file__, '--train', json.dumps(job)]
+        command += ['--cores', *map(str, cores), '--data-dir', str(self.options.data_dir)]
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+        self.children.add(child)
+        output, errors = child.communicate()
+        self.children.remove(child)
+        self.shares.put(cores)
+        if child.returncode:
+            print(f'{job} ended with {child.returncode}:\n{errors[-2000:]}', file=sys.stderr)
+            return False
+        text = json.dumps(line | json.loads(output.splitlines()[-1]))
+        with self.lock, self.options.log.open('a', encoding='utf-8') as log:
+            log.write(text + '\n')
+            print(text, flush=True)
+        return True
+
+    def run(self, plan):
+        """Train all of a plan; return whether all of it worked."""
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            try:
+                return all(list(pool.map(self.train, plan)))
+            finally:  # also after Ctrl-C
+                pool.shutdown(wait=False, cancel_futures=True)
+                for child in list(self.children):
+                    child.terminate()
 
 
 def measure(options):
-    """Train what the log lacks, and log it."""
+    """Train what the log lacks, and log it; return the exit status."""
     from facegen import session
 
-    this_machine = machine()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+    num_cores = session.cpu_count()
+    if not 1 <= options.jobs <= num_cores:
+        raise SystemExit(f'--jobs is {options.jobs}; expected 1 to {num_cores}, one a core')
     precisions = PRECISIONS if session.uses_bfloat16('auto') else PRECISIONS[:1]
     if len(precisions) < len(PRECISIONS):
-        print("this machine has no bfloat16: precision 'auto' is float32", file=sys.stderr)
-    plan = planned(options.cases, options.log, this_machine, precisions, options.seeds)
-    all_cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
-    shares = SimpleQueue()
-    for number in range(options.jobs):
-        shares.put(all_cores[number :: options.jobs])
-
-    def one(job):
-        cores = shares.get()
-        try:
-            return in_a_process(job, cores, options)
-        finally:
-            shares.put(cores)
-
-    with ThreadPoolExecutor(options.jobs) as pool, options.log.open('a') as log:
-        jobs = [pool.submit(one, job) for job in plan]
-        try:
-            for job in as_completed(jobs):
-                text = json.dumps(job.result() | {'machine': this_machine})
-                print(text, flush=True)
-                log.write(text + '\n')
-                log.flush()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        print("precision 'auto' is float32 on this machine, and left out", file=sys.stderr)
+    about = {'machine': machine(), 'cores': num_cores // options.jobs}
+    if options.log.exists():  # what was cut is gone
+        kept = ''.join(json.dumps(line) + '\n' for line in logged(options.log))
+        options.log.write_text(kept, encoding='utf-8')
+    plan = planned(options.cases, options.log, about, precisions, options.seeds)
+    return 0 if Trainings(options, cores).run(plan) else 1
 
 
 def report(lines):
     """Return, for each machine, its name and its table."""
-    machines = dict.fromkeys(line['machine'] for line in lines)
+    names = dict.fromkeys((line['machine'], line['cores']) for line in lines)
     return '\n\n'.join(
-        f'{name}:\n\n{table([line for line in lines if line["machine"] == name])}'
-        for name in machines
+        f'{name}; {cores} core{"s" if cores > 1 else ""} a training:\n\n'
+        + table([line for line in lines if (line['machine'], line['cores']) == (name, cores)])
+        for name, cores in names
     )
 
 
 def table(lines):
-    """Return a Markdown table: for each case and precision, medians and the worst training."""
+    """Return a Markdown table of what was trained in today's settings: medians, and the worst."""
     rows = [
         ['case', 'arithmetic', 'trainings', 'collapsed', 'Fréchet distance: median', 'worst',
          'clear digits: median', 'worst', 'precision', 'recall'],
     ]  # fmt: skip
     rows.append(['---'] * len(rows[0]))
+    columns = (
+        ('frechet_distance', 2, statistics.median),
+        ('frechet_distance', 2, max),
+        ('confident_share', 3, statistics.median),
+        ('confident_share', 3, min),
+        ('precision', 2, statistics.median),
+        ('recall', 2, statistics.median),
+    )
     for name, case in CASES.items():
-        for precision in PRECISIONS:
-            recipe = json.loads(json.dumps(asdict(settings_of(case, precision))))
+        for precision, words in zip(PRECISIONS, ('float32', 'bfloat16'), strict=True):
+            settings = task(case, 0, precision)['settings']
             chosen = [
                 line
                 for line in lines
-                if (line['case'], line['precision'], line['recipe']) == (name, precision, recipe)
+                if (line['case'], line['precision'], line['settings'])
+                == (name, precision, settings)
             ]
             if not chosen:
                 continue
-            cells = [
-                summary(chosen, score, digits, worst)
-                for score, digits, worst in (
-                    ('frechet_distance', 2, None),
-                    ('frechet_distance', 2, max),
-                    ('confident_share', 3, None),
-                    ('confident_share', 3, min),
-                    ('precision', 2, None),
-                    ('recall', 2, None),
-                )
-            ]
             failed = sum(line['collapsed'] for line in chosen)
-            rows.append([f'`{name}`', precision, str(len(chosen)), str(failed), *cells])
+            cells = [summary(chosen, *column) for column in columns]
+            rows.append([f'`{name}`', words, str(len(chosen)), str(failed), *cells])
     return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
-def summary(lines, score, digits, worst):
-    """Return the median of a score, or the `worst`; nothing where a training does not have it."""
+def summary(lines, score, digits, statistic):
+    """Return a statistic of a score; nothing where no training has that score."""
     values = [line['scores'][score] for line in lines if score in line['scores']]
-    if len(values) < len(lines):
-        return ''
-    return f'{(worst or statistics.median)(values):.{digits}f}'
+    return f'{statistic(values):.{digits}f}' if values else ''
 
 
 def main():
@@ -259,7 +307,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES))
-    parser.add_argument('--seeds', type=int, help='at most so many, the first (default: all)')
+    parser.add_argument(
+        '--seeds', type=int, choices=range(1, 21), metavar='1…20', help='so many, or all there are'
+    )
     parser.add_argument('--data-dir', default=ROOT / 'data')
     parser.add_argument('--log', type=Path, default=LOG)
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
@@ -269,15 +319,15 @@ def main():
     options = parser.parse_args()
     if options.table:
         print(report(logged(options.log)))
-        return
+        return 0
     if options.train:
         if options.cores:
             os.sched_setaffinity(0, options.cores)
         name, seed, precision = options.train
         print(json.dumps(trained(CASES[name], seed, precision, options.data_dir)))
-        return
-    measure(options)
+        return 0
+    return measure(options)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""That no training is lost: real ones, of several seeds, and the benchmark that counts the failures."""
+"""That no training is lost: real ones with several seeds, and the benchmark that counts failures."""
 
 import importlib
 import json
@@ -9,7 +9,6 @@ import pytest
 
 from conftest import ROOT
 from facegen import session
-from facegen.evaluation import has_collapsed
 
 BENCHMARK = ROOT / 'benchmarks' / 'robust.py'
 PRECISIONS = ['float32', 'auto'] if session.uses_bfloat16('auto') else ['float32']
@@ -24,13 +23,13 @@ def robust(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('precision', PRECISIONS)
-@pytest.mark.parametrize('seed', [0, 1, 3])
+@pytest.mark.parametrize('seed', [0, 1, 2])
 def test_digits_become_digits(robust, sample_data, precision, seed):
-    """At step 250 a training that works is past half of the way, and one that is lost never will be."""
-    case = robust.Case('digits', 'mnist', 1, looked_at=250)
+    """By step 400 a training that works is at a distance of 11, and one that is lost is at 55."""
+    case = robust.Case('digits', 'mnist', 1, looked_at=400)
     line = robust.trained(case, seed, precision, sample_data)
     assert not line['collapsed']
-    assert line['scores']['frechet_distance'] < 38  # 59 before the first step
+    assert line['scores']['frechet_distance'] < 20  # 59 before the first step
 
 
 @pytest.mark.slow
@@ -41,12 +40,12 @@ def test_faces_become_faces(robust, sample_data):
     assert line['scores']['frechet_distance'] < 90  # 220 before the first step
 
 
-def line_of(robust, name, seed, precision, distance=1.0, **scores):
-    """Make a line of the log."""
-    recipe = robust.asdict(robust.settings_of(robust.CASES[name], precision))
-    scores = {'frechet_distance': distance, **scores}
-    line = {'case': name, 'seed': seed, 'precision': precision, 'recipe': recipe, 'scores': scores}
-    return json.loads(json.dumps(line | {'collapsed': distance > 50, 'machine': 'this'}))
+ABOUT = {'machine': 'this', 'cores': 2}
+
+
+def done(line, distance=1.0, **scores):
+    """Return a planned line as it is logged when the training is over."""
+    return line | {'collapsed': distance > 50, 'scores': {'frechet_distance': distance, **scores}}
 
 
 def write(log, lines):
@@ -54,56 +53,72 @@ def write(log, lines):
 
 
 def test_what_the_log_has_is_not_trained_again(robust, tmp_path):
-    log, case = tmp_path / 'log.jsonl', 'digits-rate-double'
-    jobs = [(case, seed, precision) for seed in range(4) for precision in robust.PRECISIONS]
-    assert robust.planned([case], log, 'this', robust.PRECISIONS) == jobs
-    assert robust.planned([case], log, 'this', robust.PRECISIONS, 3) == jobs[:6]
-    lines = [line_of(robust, *job) for job in jobs]
-    write(log, lines[:3])
-    assert robust.planned([case], log, 'this', robust.PRECISIONS) == jobs[3:]
-    assert robust.planned([case], log, 'another', robust.PRECISIONS) == jobs
-    lines[0]['recipe']['learning_rate'] = 1.0
-    write(log, lines)
-    assert robust.planned([case], log, 'this', robust.PRECISIONS) == jobs[:1]
+    log, cases = tmp_path / 'log.jsonl', ['digits-rate-double']
 
+    def planned(*options, **about):
+        return robust.planned(cases, log, ABOUT | about, robust.PRECISIONS, *options)
 
-def test_the_table_has_medians_and_the_worst(robust):
-    lines = [
-        line_of(robust, 'digits-end', seed, 'auto', distance, confident_share=share)
-        for seed, (distance, share) in enumerate([(0.3, 0.99), (60.0, 0.1), (0.4, 0.95)])
+    plan = planned()
+    assert [(line['seed'], line['precision']) for line in plan] == [
+        (seed, precision) for seed in range(4) for precision in ('float32', 'auto')
     ]
-    other = line_of(robust, 'digits-end', 0, 'auto', 99.0)
-    other['recipe']['learning_rate'] = 1.0  # of a recipe that was
-    heading, _, row = robust.table([*lines, other]).splitlines()
-    columns = [column.strip() for column in heading.split('|')]
-    cells = dict(zip(columns[1:6], [cell.strip() for cell in row.split('|')][1:6], strict=True))
-    assert cells == {
-        'case': '`digits-end`',
-        'arithmetic': 'auto',
-        'trainings': '3',
-        'collapsed': '1',
-        'Fréchet distance: median': '0.40',
-    }
-    assert '| 60.00 | 0.950 | 0.100 |' in row
-    of_two = robust.report([lines[0], lines[1] | {'machine': 'that'}])
-    assert of_two.startswith('this:\n\n| case |')
-    assert '\n\nthat:\n\n| case |' in of_two
+    assert planned(3) == plan[:6]
+    write(log, map(done, plan[:3]))
+    assert planned() == plan[3:]
+    with log.open('a') as file:
+        file.write('{"case": "digi')  # the machine was switched off here
+    assert planned() == plan[3:]
+    assert planned(machine='another') == [line | {'machine': 'another'} for line in plan]
+    assert planned(cores=1) == [line | {'cores': 1} for line in plan]
+    other = json.loads(json.dumps(plan[0]))
+    other['settings']['recipe']['learning_rate'] = 1.0
+    write(log, map(done, [other, *plan[1:]]))
+    assert planned() == plan[:1]
+
+
+def test_the_table_has_medians_and_the_worst(robust, tmp_path):
+    plan = robust.planned(['digits-end'], tmp_path / 'log.jsonl', ABOUT, ['auto'], 4)
+    scores = (0.3, 0.99), (60.0, 0.1), (0.4, 0.95)
+    lines = [
+        done(line, distance, confident_share=share)
+        for line, (distance, share) in zip(plan[:3], scores, strict=True)
+    ]
+    other = json.loads(json.dumps(plan[3]))
+    other['settings']['limits'] = [['epoch_count', 99]]  # as it once was
+    assert robust.table([*lines, done(other, 99.0)]).splitlines()[2:] == [
+        '| `digits-end` | bfloat16 | 3 | 1 | 0.40 | 60.00 | 0.950 | 0.100 |  |  |'
+    ]
+    of_two = robust.report([lines[0], lines[1] | {'machine': 'that', 'cores': 1}])
+    assert of_two.startswith('this; 2 cores a training:\n\n| case |')
+    assert '\n\nthat; 1 core a training:\n\n| case |' in of_two
 
 
 @pytest.mark.slow
 def test_the_command_trains_what_is_missing(robust, sample_data, tmp_path):
     log, case = tmp_path / 'log.jsonl', 'digits-300-steps'
-    machine = importlib.import_module('measuring').machine()
-    jobs = robust.planned([case], log, machine, PRECISIONS)
-    write(log, [line_of(robust, *job) | {'machine': machine} for job in jobs[1:]])
+    about = {'machine': importlib.import_module('measuring').machine()}
+    about['cores'] = session.cpu_count()
+    plan = robust.planned([case], log, about, PRECISIONS)
+    write(log, map(done, plan[1:]))
     command = [sys.executable, BENCHMARK, '--cases', case, '--log', log, '--data-dir', sample_data]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (line,) = done.stdout.splitlines()
-    assert log.read_text().splitlines()[-1] == line
-    line = json.loads(line)
-    assert (line['case'], line['seed'], line['precision']) == jobs[0]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    (text,) = result.stdout.splitlines()
+    assert log.read_text().splitlines()[-1] == text
+    line = json.loads(text)
+    assert plan[0] == {name: line[name] for name in plan[0]}
     assert line['step'] == 300
     assert not line['collapsed']
     assert line['scores']['frechet_distance'] < 20
-    assert not has_collapsed(line['scores'])
-    assert robust.planned([case], log, machine, PRECISIONS) == []
+    assert robust.planned([case], log, about, PRECISIONS) == []
+
+
+def test_a_training_that_fails_is_told_and_not_logged(robust, tmp_path):
+    """Here for want of a folder to put the data into."""
+    log, nowhere = tmp_path / 'log.jsonl', tmp_path / 'file' / 'data'
+    nowhere.parent.touch()
+    command = [sys.executable, BENCHMARK, '--cases', 'faces-start', '--seeds', '1']
+    command += ['--log', log, '--data-dir', nowhere]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "['faces-start', 0, 'float32'] ended with 1:" in result.stderr
+    assert not log.exists()
