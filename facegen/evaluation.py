@@ -4,6 +4,8 @@ Nothing here takes part in training. A number means little alone: `real_scores` 
 pictures score, which is the best that a generator can hope for.
 """
 
+import math
+
 import numpy as np
 
 from facegen import metrics
@@ -24,7 +26,7 @@ RARE_CLASS = 0.02  # share of a digit; real ones have 0.09 to 0.11
 HIGH_KL = 0.2  # nats; two digits missing are 0.22
 LOW_DIVERSITY = 0.5
 FAR = 0.7  # of the Fréchet distance of untrained pictures
-SETTLED = 500  # steps after which the pictures of a training that works have become pictures
+SETTLED_STEPS, SETTLED_PICTURES = 500, 50_000  # by which a working training draws pictures
 LOW_NEAREST_RATIO = 0.5
 HIGH_NEARER_SHARE = 0.2  # 0.01 is expected
 
@@ -145,30 +147,42 @@ def row(label, numbers):
 
 
 def has_collapsed(scores, untrained=None):
-    """Tell whether pictures are all but alike, or about as far from real ones as `untrained` are.
+    """Tell whether pictures are nearly all alike, or hardly nearer to real ones than `untrained` are.
 
-    Both are what a `QuickEvaluation` or `evaluate` says, `untrained` of what was drawn before the first
-    step, None if that is unknown.
+    Both are what a `QuickEvaluation` or `evaluate` says, `untrained` of what was drawn before the
+    first step, None if that is unknown. A distance that is NaN is far.
     """
-    far = untrained and scores['frechet_distance'] > FAR * untrained['frechet_distance']
-    return bool(are_alike(scores) or far)
+    before = untrained['frechet_distance'] if untrained else 0
+    is_known = math.isfinite(before) and before > 0
+    is_far = is_known and not scores['frechet_distance'] <= FAR * before
+    return bool(are_alike(scores) or is_far)
 
 
 def are_alike(scores):
     """Tell whether pictures differ much less from each other than real ones do."""
-    return (1 if scores.get('diversity') is None else scores['diversity']) < LOW_DIVERSITY
+    diversity = scores.get('diversity')
+    return diversity is not None and diversity < LOW_DIVERSITY
 
 
-def collapsed_since(history):
+def is_settled(step, recipe):
+    """Tell whether a training that works draws recognisable pictures at a step: 500, or 50,000 pictures.
+
+    Not before the learning rate has been at its full height for as long as it took to rise.
+    """
+    pictures = step * recipe.batch_size
+    is_late = step >= SETTLED_STEPS or pictures >= SETTLED_PICTURES
+    return is_late and pictures >= 2 * recipe.rate_warmup
+
+
+def collapsed_since(history, recipe):
     """Return the step of the evaluation from which on a training has collapsed; None if it has not.
 
-    `history` is that of `RunFolder.scores`. Evaluations before step 500 are not asked: until then, the
-    pictures of a training that works may be alike too.
+    `history` is that of `RunFolder.scores`. Evaluations before the training `is_settled` do not count.
     """
     untrained = next((line for line in history if line['step'] == 0), None)
     since = None
     for line in history:
-        if line['step'] < SETTLED or not has_collapsed(line, untrained):
+        if not is_settled(line['step'], recipe) or not has_collapsed(line, untrained):
             since = None
         elif since is None:
             since = line['step']
@@ -183,21 +197,21 @@ def warnings_of(scores):
 def signs_of(scores):
     """Return {name: sentence} of the signs of a failed training in `scores`, of either evaluation.
 
-    Where the pictures are alike, that is the only one: the others follow from it.
+    Where the pictures are alike, how often each digit is drawn follows from that, and is left out.
     """
-    if are_alike(scores):
-        return {
-            'alike': 'The pictures are too much alike: they differ '
-            f'{scores["diversity"]:.2f} times as much as real ones do.'
-        }
     found = {}
     shares = scores.get('class_histogram', [])
     rare = [f'{digit} ({share:.1%})' for digit, share in enumerate(shares) if share < RARE_CLASS]
-    if rare:
+    if are_alike(scores):
+        found['alike'] = (
+            'The pictures are too much alike: they differ '
+            f'{scores["diversity"]:.2f} times as much as real ones do.'
+        )
+    elif rare:
         found['rare'] = (
             f'Hardly drawn at all: the digit {", ".join(rare)}; about a tenth each is expected.'
         )
-    if scores.get('class_kl', 0) > HIGH_KL:
+    if not are_alike(scores) and scores.get('class_kl', 0) > HIGH_KL:
         found['uneven'] = (
             f'The digits are drawn unevenly: {scores["class_kl"]:.2f} nats from an equal share of '
             f'each; {HIGH_KL} is the limit, real digits have less than 0.01.'

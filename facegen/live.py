@@ -15,11 +15,11 @@ from PIL import Image
 import helper
 from facegen import plot
 from facegen.curves import Curves
-from facegen.evaluation import SETTLED, are_alike, collapsed_since, signs_of
+from facegen.evaluation import are_alike, collapsed_since, is_settled, signs_of
 from facegen.losses import undecided_losses
 
 GAP = 6  # pixels between grid and curves
-LOW_RATE = 5e-5  # below which a training is slow rather than lost
+LOW_RATE = 1e-4  # below which a training is slow rather than lost
 
 
 def training_bar(run, settings, steps):
@@ -59,32 +59,37 @@ def score_line(line):
 def warning_lines(scores, recipe):
     """Return {name: line} of what `RunFolder.scores` say against a training.
 
-    A collapse is one line, which says what to change; what else the scores then show follows from it.
+    A collapse is one line, which says what to change, and leaves out its symptoms.
     """
     last = scores[-1] if scores else {'step': 0}
-    since = collapsed_since(scores)
+    since = collapsed_since(scores, recipe)
     if since is not None:
-        signs = {'collapsed': collapse(last, since, recipe)}
+        has_worked = any(
+            is_settled(line['step'], recipe) for line in scores if line['step'] < since
+        )
+        signs = {'collapsed': collapse(last, since, recipe, has_worked)}
     else:
-        signs = signs_of(last) if last['step'] >= SETTLED else {}  # the first are always alike
+        signs = signs_of(last) if is_settled(last['step'], recipe) else {}
     return {name: f'Step {last["step"]}: {sentence}' for name, sentence in signs.items()}
 
 
-def collapse(last, since, recipe):
-    """Return a sentence on a collapse: what shows it in the `last` scores, and what to change."""
-    when = '' if since == last['step'] else f' (since step {since})'
-    what = 'no nearer to real ones than before the training'
-    if are_alike(last):
-        what = f'all but alike ({last["diversity"]:.2f} times as different as real ones)'
+def collapse(last, since, recipe, has_worked):
+    """Return what shows a collapse in the `last` scores, and what to change."""
     rate = recipe.learning_rate
-    if rate < LOW_RATE:
+    what = 'are hardly nearer to real ones than before the training'
+    if are_alike(last):
+        what = (
+            f'are nearly all alike (they differ {last["diversity"]:.2f} times as much as real ones)'
+        )
+    if rate < LOW_RATE and not has_worked:
         return (
-            f'the training has hardly begun: its pictures are {what}. Go on for longer, or start anew '
+            f'The training has hardly begun: its pictures {what}. Go on for longer, or start again '
             f'with a higher learning rate (it is {rate:g}; try {10 * rate:g}).'
         )
+    when = '' if since == last['step'] else f' (since step {since})'
     return (
-        f'the training has collapsed{when}: its pictures are {what}. Start anew with a lower '
-        f'learning rate (it is {rate:g}; try {rate / 2:g}), then with another seed or recipe.'
+        f'The training has collapsed{when}: its pictures {what}. Start again with a lower learning '
+        f'rate (it is {rate:g}; try {rate / 2:g}), then with another seed or recipe.'
     )
 
 

@@ -1,12 +1,15 @@
 """Scores of digits and of other pictures: that each moves the right way, and what is refused."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from facegen import evaluation, metrics
 from facegen.digits import digit_features
+from facegen.recipes import CLASSIC
 
 
 def noisy(pictures, amount):
@@ -133,6 +136,8 @@ def test_quick_evaluation(sample_digits):
         ({'frechet_distance': 9.0, 'diversity': None}, False),
         ({'frechet_distance': 71.0, 'diversity': 0.9}, True),
         ({'frechet_distance': 69.0}, False),
+        ({'frechet_distance': math.nan}, True),
+        ({'frechet_distance': math.inf}, True),
     ],
 )
 def test_has_collapsed(scores, has_collapsed):
@@ -147,7 +152,7 @@ def test_a_collapse_lasts_until_there_are_pictures_again():
             {'step': step, 'frechet_distance': float(distance)}
             for step, distance in zip(steps, distances, strict=True)
         ]
-        return evaluation.collapsed_since(history)
+        return evaluation.collapsed_since(history, CLASSIC)
 
     assert since() is None
     assert since(100) is None  # untrained
@@ -157,7 +162,20 @@ def test_a_collapse_lasts_until_there_are_pictures_again():
     assert since(100, 99, 9, 99) == 1500
     assert since(100, 99, start=500) is None  # nobody knows what untrained ones scored
     early = [{'step': step, 'frechet_distance': 100.0} for step in (0, 250, 499)]
-    assert evaluation.collapsed_since(early) is None
+    assert evaluation.collapsed_since(early, CLASSIC) is None
+    assert evaluation.collapsed_since(early, replace(CLASSIC, batch_size=200)) == 250
+    assert since(100, math.nan) == 500
+    assert since(math.nan, 99) is since(0, 99) is None
+
+
+def test_when_a_training_is_settled():
+    assert [evaluation.is_settled(step, CLASSIC) for step in (499, 500)] == [False, True]
+    large = replace(CLASSIC, batch_size=100)
+    assert [evaluation.is_settled(step, large) for step in (499, 500)] == [False, True]
+    larger = replace(CLASSIC, batch_size=250)
+    assert [evaluation.is_settled(step, larger) for step in (199, 200)] == [False, True]
+    slow = replace(CLASSIC, rate_warmup=32_064)
+    assert [evaluation.is_settled(step, slow) for step in (1001, 1002)] == [False, True]
 
 
 def test_pictures_without_a_classifier(sample_digits):

@@ -148,13 +148,13 @@ def test_a_collapse_stays_as_one_line_while_it_lasts(run, shown):
             warnings = texts(shown)[-1].splitlines()[2:]
             if scores['step'] == 500:
                 assert warnings == [
-                    'Step 500: the training has collapsed: its pictures are all but alike (0.02 times '
-                    'as different as real ones). Start anew with a lower learning rate (it is 0.0003; '
-                    'try 0.00015), then with another seed or recipe.'
+                    'Step 500: The training has collapsed: its pictures are nearly all alike (they '
+                    'differ 0.02 times as much as real ones). Start again with a lower learning rate '
+                    '(it is 0.0003; try 0.00015), then with another seed or recipe.'
                 ]
             elif scores['step'] == 1000:
                 (line,) = warnings
-                assert line.startswith('Step 1000: the training has collapsed (since step 500): ')
+                assert line.startswith('Step 1000: The training has collapsed (since step 500): ')
             else:
                 assert warnings == []
 
@@ -167,7 +167,7 @@ def test_text_tells_of_a_failure_once(run, capsys):
             bar.note_scores()
     lines = capsys.readouterr().out.splitlines()
     assert [line[:30] for line in lines if 'Fréchet' not in line] == [
-        'Step 500: the training has col',
+        'Step 500: The training has col',
         'Step 1500: The digits are draw',
     ]
 
@@ -175,13 +175,22 @@ def test_text_tells_of_a_failure_once(run, capsys):
 def test_what_a_collapse_of_other_pictures_says():
     far = [{'step': step, 'frechet_distance': 90.0, 'diversity': 0.9} for step in (0, 500)]
     (line,) = live.warning_lines(far, CLASSIC).values()
-    assert 'its pictures are no nearer to real ones than before the training. Start' in line
-    (line,) = live.warning_lines(far, replace(CLASSIC, learning_rate=1e-5)).values()
+    assert 'its pictures are hardly nearer to real ones than before the training. Start' in line
+
+
+def test_a_low_learning_rate_is_slow_unless_the_pictures_were_good_before():
+    slow = replace(CLASSIC, learning_rate=1e-5)
+    far = [{'step': step, 'frechet_distance': 90.0} for step in (0, 500, 1000)]
+    (line,) = live.warning_lines(far, slow).values()
     assert line == (
-        'Step 500: the training has hardly begun: its pictures are no nearer to real ones than before '
-        'the training. Go on for longer, or start anew with a higher learning rate (it is 1e-05; try '
-        '0.0001).'
+        'Step 1000: The training has hardly begun: its pictures are hardly nearer to real ones than '
+        'before the training. Go on for longer, or start again with a higher learning rate (it is '
+        '1e-05; try 0.0001).'
     )
+    far[1]['frechet_distance'] = 9.0
+    (line,) = live.warning_lines(far, slow).values()
+    assert 'has collapsed: ' in line
+    assert '(it is 1e-05; try 5e-06)' in line
 
 
 def test_an_area_that_went_back_forgets_what_the_run_has_forgotten(run, shown):

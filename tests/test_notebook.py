@@ -193,7 +193,7 @@ def test_times_of_an_earlier_run_are_not_kept(tmp_path):
     assert notebook.execute(tmp_path / 'a.ipynb').cells[0].metadata == {}
 
 
-def score(code, identifier, name):
+def table_row(code, identifier, name):
     """Return [drawn, real] of a line of the table of scores that a cell has printed."""
     table = next(cell for cell in code if cell.id == identifier).outputs[0].text
     (line,) = re.findall(rf'^{name} +([\d.e+-]+) +([\d.e+-]+)$', table, re.MULTILINE)
@@ -209,7 +209,7 @@ def test_whole_notebook(sample_data, tmp_path):
         data='sample',
         images_dir=str(tmp_path / 'images'),
         runs_dir=str(tmp_path / 'runs'),
-        mnist_epochs=3,
+        mnist_epochs=4,
         celeba_epochs=2,
         print_every=10,
         show_every=156,
@@ -223,7 +223,7 @@ def test_whole_notebook(sample_data, tmp_path):
     text = ''.join(output.get('text', '') for output in outputs)
     assert text.count('Tests Passed') == 5
     assert 'INFO:' not in text
-    for name, last in ('mnist', 'Epoch 3/3 Step 468'), ('celeba', 'Epoch 2/2 Step 30'):
+    for name, last in ('mnist', 'Epoch 4/4 Step 624'), ('celeba', 'Epoch 2/2 Step 30'):
         run = next(cell for cell in code if cell.id == f'{name}-run')
         said, progress, picture = run.outputs  # however many steps and grids there were
         assert said['text'].startswith('run folder: ')
@@ -232,22 +232,22 @@ def test_whole_notebook(sample_data, tmp_path):
         assert '100%|' in bar
         assert losses.startswith(f'{last}... Discriminator Loss: ')
         assert re.match(r'Step \d+: Fréchet distance ', score)
-    drawn, real = score(code, 'quality', 'frechet distance')
+    drawn, real = table_row(code, 'quality', 'frechet distance')
     assert real < 1 < drawn < 10  # of untrained ones it is 57
-    drawn, real = score(code, 'quality', 'confident share')
+    drawn, real = table_row(code, 'quality', 'confident share')
     assert 0.7 < drawn < real
-    assert score(code, 'celeba-quality', 'frechet distance')
-    assert 'collapsed' not in json.dumps(book)
+    assert table_row(code, 'celeba-quality', 'frechet distance')
+    assert 'has collapsed' not in json.dumps(outputs)
     assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == [
         f'{name}_{kind}'
         for name in ('celeba', 'mnist')
         for kind in ('losses.png', 'samples.png', 'training.gif', 'walk.png')
     ]
-    for name, steps in ('mnist', 468), ('celeba', 30):
+    for name, steps in ('mnist', 624), ('celeba', 30):
         log = (tmp_path / 'runs' / name / 'log.jsonl').read_text().splitlines()
         assert len(log) == steps
     before, after = (
         Image.open(tmp_path / 'runs' / 'mnist' / 'samples' / f'step_{step:06d}.png')
-        for step in (0, 468)
+        for step in (0, 624)
     )
     assert len(after.getcolors()) > len(before.getcolors())
