@@ -52,6 +52,7 @@ class Case(NamedTuple):
     changes: tuple = ()  # settings of the recipe that are replaced, as (name, value)
     times_rate: float = 1.0  # by which its learning rate is multiplied
     limits: tuple = ()  # of `train`, in place of the epochs, as (name, value)
+    precisions: tuple = PRECISIONS
 
 
 CASES = {
@@ -69,7 +70,7 @@ CASES = {
     'faces-end': Case('faces', 'celeba', 8),
     'faces-rate-double': Case('faces', 'celeba', 4, looked_at=250, times_rate=2),
     'faces-rate-half': Case('faces', 'celeba', 4, looked_at=250, times_rate=0.5),
-    **{name: Case(name, 'mnist', 4, looked_at=500) for name in PUBLISHED},
+    **{name: Case(name, 'mnist', 4, looked_at=500, precisions=('auto',)) for name in PUBLISHED},
 }
 
 
@@ -177,17 +178,18 @@ def logged(log):
     return [json.loads(line) for line in text[: text.rfind('\n') + 1].splitlines()]
 
 
-def planned(cases, log, about, precisions, most_seeds=None):
+def planned(cases, log, about, most_seeds=None, *, has_bfloat16=True):
     """Return the lines to make, as far as they are known before: those that the log lacks.
 
-    `about` is what is common to all: the machine, and the cores of a training.
+    `about` is what is common to all: the machine, and the cores of a training. Without bfloat16,
+    'auto' is left out where there is 'float32', which it then is.
     """
     done = {identity(line) for line in logged(log)}
     plan = [
         {'benchmark': 'robust', 'case': name, **task(CASES[name], seed, precision), **about}
         for name in cases
         for seed in range(CASES[name].seeds)[:most_seeds]
-        for precision in precisions
+        for precision in CASES[name].precisions[: None if has_bfloat16 else 1]
     ]
     return [line for line in plan if identity(line) not in done]
 
@@ -242,14 +244,14 @@ def measure(options):
     num_cores = session.cpu_count()
     if not 1 <= options.jobs <= num_cores:
         raise SystemExit(f'--jobs is {options.jobs}; expected 1 to {num_cores}, one a core')
-    precisions = PRECISIONS if session.uses_bfloat16('auto') else PRECISIONS[:1]
-    if len(precisions) < len(PRECISIONS):
-        print("precision 'auto' is float32 on this machine, and left out", file=sys.stderr)
+    has_bfloat16 = session.uses_bfloat16('auto')
+    if not has_bfloat16:
+        print("precision 'auto' is float32 on this machine, and not trained twice", file=sys.stderr)
     about = {'machine': machine(), 'cores': num_cores // options.jobs}
     if options.log.exists():  # what was cut is gone
         kept = ''.join(json.dumps(line) + '\n' for line in logged(options.log))
         options.log.write_text(kept, encoding='utf-8')
-    plan = planned(options.cases, options.log, about, precisions, options.seeds)
+    plan = planned(options.cases, options.log, about, options.seeds, has_bfloat16=has_bfloat16)
     return 0 if Trainings(options, cores).run(plan) else 1
 
 
@@ -279,7 +281,7 @@ def table(lines):
         ('recall', 2, statistics.median),
     )
     for name, case in CASES.items():
-        for precision, words in zip(PRECISIONS, ('float32', 'bfloat16'), strict=True):
+        for precision in case.precisions:
             settings = task(case, 0, precision)['settings']
             chosen = [
                 line
@@ -289,6 +291,8 @@ def table(lines):
             ]
             if not chosen:
                 continue
+            is_bfloat16 = precision == 'auto' and 'bfloat16' in chosen[0]['machine']
+            words = 'bfloat16' if is_bfloat16 else 'float32'
             failed = sum(line['collapsed'] for line in chosen)
             cells = [summary(chosen, *column) for column in columns]
             rows.append([f'`{name}`', words, str(len(chosen)), str(failed), *cells])

@@ -40,7 +40,7 @@ def test_faces_become_faces(robust, sample_data):
     assert line['scores']['frechet_distance'] < 90  # 220 before the first step
 
 
-ABOUT = {'machine': 'this', 'cores': 2}
+ABOUT = {'machine': 'this, bfloat16', 'cores': 2}
 
 
 def done(line, distance=1.0, **scores):
@@ -56,7 +56,7 @@ def test_what_the_log_has_is_not_trained_again(robust, tmp_path):
     log, cases = tmp_path / 'log.jsonl', ['digits-rate-double']
 
     def planned(*options, **about):
-        return robust.planned(cases, log, ABOUT | about, robust.PRECISIONS, *options)
+        return robust.planned(cases, log, ABOUT | about, *options)
 
     plan = planned()
     assert [(line['seed'], line['precision']) for line in plan] == [
@@ -70,6 +70,8 @@ def test_what_the_log_has_is_not_trained_again(robust, tmp_path):
     assert planned() == plan[3:]
     assert planned(machine='another') == [line | {'machine': 'another'} for line in plan]
     assert planned(cores=1) == [line | {'cores': 1} for line in plan]
+    only = robust.planned([*cases, 'dcgan'], log, ABOUT, 1, has_bfloat16=False)
+    assert [(line['case'], line['precision']) for line in only] == [('dcgan', 'auto')]
     other = json.loads(json.dumps(plan[0]))
     other['settings']['recipe']['learning_rate'] = 1.0
     write(log, map(done, [other, *plan[1:]]))
@@ -77,7 +79,7 @@ def test_what_the_log_has_is_not_trained_again(robust, tmp_path):
 
 
 def test_the_table_has_medians_and_the_worst(robust, tmp_path):
-    plan = robust.planned(['digits-end'], tmp_path / 'log.jsonl', ABOUT, ['auto'], 4)
+    plan = robust.planned(['digits-end'], tmp_path / 'log.jsonl', ABOUT)[1:8:2]
     scores = (0.3, 0.99), (60.0, 0.1), (0.4, 0.95)
     lines = [
         done(line, distance, confident_share=share)
@@ -89,7 +91,7 @@ def test_the_table_has_medians_and_the_worst(robust, tmp_path):
         '| `digits-end` | bfloat16 | 3 | 1 | 0.40 | 60.00 | 0.950 | 0.100 |  |  |'
     ]
     of_two = robust.report([lines[0], lines[1] | {'machine': 'that', 'cores': 1}])
-    assert of_two.startswith('this; 2 cores a training:\n\n| case |')
+    assert of_two.startswith('this, bfloat16; 2 cores a training:\n\n| case |')
     assert '\n\nthat; 1 core a training:\n\n| case |' in of_two
 
 
@@ -98,7 +100,8 @@ def test_the_command_trains_what_is_missing(robust, sample_data, tmp_path):
     log, case = tmp_path / 'log.jsonl', 'digits-300-steps'
     about = {'machine': importlib.import_module('measuring').machine()}
     about['cores'] = session.cpu_count()
-    plan = robust.planned([case], log, about, PRECISIONS)
+    has_bfloat16 = len(PRECISIONS) > 1
+    plan = robust.planned([case], log, about, has_bfloat16=has_bfloat16)
     write(log, map(done, plan[1:]))
     command = [sys.executable, BENCHMARK, '--cases', case, '--log', log, '--data-dir', sample_data]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -109,7 +112,7 @@ def test_the_command_trains_what_is_missing(robust, sample_data, tmp_path):
     assert line['step'] == 300
     assert not line['collapsed']
     assert line['scores']['frechet_distance'] < 20
-    assert robust.planned([case], log, about, PRECISIONS) == []
+    assert robust.planned([case], log, about, has_bfloat16=has_bfloat16) == []
 
 
 def test_a_training_that_fails_is_told_and_not_logged(robust, tmp_path):
