@@ -400,5 +400,5 @@ def test_default_epochs_are_the_recipes_or_show_about_as_many_pictures():
         ('celeba', 202_599),
         ('folder', 50_000),
     )
-    assert [default_epochs(name, count, recipe) for name, count in sets] == [150, 24, 5, 3, 3]
+    assert [default_epochs(name, count, recipe) for name, count in sets] == [220, 24, 5, 3, 4]
     assert default_epochs('folder', 202_599, recipe) == 1
