@@ -60,7 +60,10 @@ def pictures_of(client, source):
         if 'image/png' in content.get('data', {}):
             yield
         if content.get('execution_state') == 'idle':
-            return
+            break
+    # A kernel that gets the next request before it has replied to this one may overlook it.
+    while client.get_shell_msg(timeout=600)['parent_header'].get('msg_id') != request:
+        pass
 
 
 def seconds_to_pictures(data_dir):
