@@ -209,12 +209,14 @@ class Batches:
 def scheduled_rate(recipe, step, done):
     """Return the learning rate of a step, from 1 on, when a share `done` of the training is over.
 
-    It rises in a line over the first `rate_warmup` pictures and, where the recipe lets it decay, falls in
-    a line to 0 at the end of the training.
+    It rises in a line over the first `rate_warmup` pictures, or the first tenth of the training if that
+    is shorter, and, where the recipe lets it decay, falls in a line to 0 at the end.
     """
-    rise = min(1.0, step * recipe.batch_size / recipe.rate_warmup) if recipe.rate_warmup else 1.0
-    fall = max(0.0, 1.0 - done) if recipe.rate_decay else 1.0
-    return recipe.learning_rate * rise * fall
+    rise = (
+        max(step * recipe.batch_size / recipe.rate_warmup, 10 * done) if recipe.rate_warmup else 1
+    )
+    fall = 1.0 - done if recipe.rate_decay else 1.0
+    return recipe.learning_rate * min(1.0, rise) * max(0.0, fall)
 
 
 def check_range(images):

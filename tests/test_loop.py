@@ -181,9 +181,11 @@ def test_scheduled_rate():
     decaying = Recipe(learning_rate=8.0, rate_decay=True)
     assert [scheduled_rate(decaying, 1, done) for done in (0, 0.25, 1, 1.5)] == [8, 6, 0, 0]
     rising = Recipe(learning_rate=8.0, rate_warmup=40, batch_size=10)
-    assert [scheduled_rate(rising, step, 0.5) for step in (1, 2, 4, 5, 99)] == [2, 4, 8, 8, 8]
-    both = Recipe(learning_rate=8.0, rate_warmup=40, batch_size=10, rate_decay=True)
-    assert scheduled_rate(both, 2, 0.25) == 3
+    assert [scheduled_rate(rising, step, 0) for step in (1, 2, 4, 5, 99)] == [2, 4, 8, 8, 8]
+    assert [scheduled_rate(rising, 1, done) for done in (0.01, 0.05, 0.1, 0.5)] == [2, 4, 8, 8]
+    both = Recipe(learning_rate=8.0, rate_warmup=400, batch_size=10, rate_decay=True)
+    assert scheduled_rate(both, 20, 0.05) == 8 * 0.5 * 0.95
+    assert scheduled_rate(both, 40, 0.75) == 2
     assert scheduled_rate(CLASSIC, 1, 0.5) == CLASSIC.learning_rate
 
 

@@ -233,9 +233,9 @@ def test_whole_notebook(sample_data, tmp_path):
         assert losses.startswith(f'{last}... Discriminator Loss: ')
         assert re.match(r'Step \d+: Fréchet distance ', score)
     drawn, real = table_row(code, 'quality', 'frechet distance')
-    assert real < 1 < drawn < 10  # of untrained ones it is 57
+    assert real < 1 < drawn < 25  # of untrained ones, and of a lost training, it is 57
     drawn, real = table_row(code, 'quality', 'confident share')
-    assert 0.7 < drawn < real
+    assert 0.5 < drawn < real
     assert table_row(code, 'celeba-quality', 'frechet distance')
     assert 'has collapsed' not in json.dumps(outputs)
     assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == [

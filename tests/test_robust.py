@@ -111,7 +111,7 @@ def test_the_command_trains_what_is_missing(robust, sample_data, tmp_path):
     assert plan[0] == {name: line[name] for name in plan[0]}
     assert line['step'] == 300
     assert not line['collapsed']
-    assert line['scores']['frechet_distance'] < 20
+    assert line['scores']['frechet_distance'] < 40
     assert robust.planned([case], log, about, has_bfloat16=has_bfloat16) == []
 
 
