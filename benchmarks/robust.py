@@ -66,10 +66,10 @@ CASES = {
     'digits-1-minute': Case('digits', 'mnist', 4, limits=(('minutes', 1),)),
     'digits-batch-16': Case('digits', 'mnist', 4, looked_at=1000, changes=(('batch_size', 16),)),
     'digits-batch-64': Case('digits', 'mnist', 4, looked_at=250, changes=(('batch_size', 64),)),
-    'faces-start': Case('faces', 'celeba', 20, looked_at=250),
+    'faces-start': Case('faces', 'celeba', 20, looked_at=500),
     'faces-end': Case('faces', 'celeba', 8),
-    'faces-rate-double': Case('faces', 'celeba', 4, looked_at=250, times_rate=2),
-    'faces-rate-half': Case('faces', 'celeba', 4, looked_at=250, times_rate=0.5),
+    'faces-rate-double': Case('faces', 'celeba', 4, looked_at=500, times_rate=2),
+    'faces-rate-half': Case('faces', 'celeba', 4, looked_at=500, times_rate=0.5),
     **{name: Case(name, 'mnist', 4, looked_at=500, precisions=('auto',)) for name in PUBLISHED},
 }
 
