@@ -33,11 +33,12 @@ from measuring import ROOT, machine
 
 sys.path.insert(0, str(ROOT))
 
+from facegen.__main__ import EVALUATED
 from facegen.recipes import CLASSIC, PUBLISHED, RECIPES
+from facegen.run import append_line, keep_lines, parsed_lines, to_json
 
 LOG = Path(__file__).with_suffix('.jsonl')
 PRECISIONS = ('float32', 'auto')
-EVALUATED = {'mnist': 10_000, 'celeba': 2000}  # pictures of a training that has ended
 KEPT = ('frechet_distance', 'confident_share', 'precision', 'recall', 'class_kl', 'diversity')
 
 
@@ -106,27 +107,25 @@ def trained(case, seed, precision, data_dir):
         return seen[-1]
 
     started = time.monotonic()
-    functions, diverged = notebook.definitions(), False
+    functions = notebook.definitions()
     functions.stop_signals = lambda: nullcontext(Stop())  # a stopped training is no result
     limits = {'epoch_count': None, **dict(case.limits or [('epoch_count', epochs_of(case))])}
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder, 'run')
+        run, is_over, diverged = RunFolder(Path(folder, 'run')), False, False
         try:
             functions.train(
                 batch_size=recipe.batch_size, z_dim=recipe.z_dim, beta1=recipe.beta1,
                 learning_rate=recipe.learning_rate, get_batches=dataset.get_batches,
                 data_shape=dataset.shape, data_image_mode=dataset.image_mode, recipe=recipe,
-                seed=seed, run_dir=run, evaluation=look,
+                seed=seed, run_dir=run.path, evaluation=look,
                 show_every=case.looked_at or 500, **limits,
             )  # fmt: skip
             is_over = True
         except SeenError:
-            is_over = False
+            pass
         except FloatingPointError:  # NaN or infinity, again and again
-            is_over, diverged = False, True
-        seconds = time.monotonic() - started
-        run, scores = RunFolder(run), seen[-1]
-        step = len(run.history())
+            diverged = True
+        seconds, scores, step = time.monotonic() - started, seen[-1], run.logged_steps()
         if is_over:
             images = generate(run, EVALUATED[case.dataset], seed + 1000)
             scores = evaluate(images, case.dataset, dataset.pixels, seed=seed + 1000)
@@ -170,21 +169,13 @@ def identity(line):
     return json.dumps([line[name] for name in names], sort_keys=True)
 
 
-def logged(log):
-    """Return the lines of a log; none if there is no such file. A last line that was cut is left out."""
-    if not log.exists():
-        return []
-    text = log.read_text(encoding='utf-8')
-    return [json.loads(line) for line in text[: text.rfind('\n') + 1].splitlines()]
-
-
 def planned(cases, log, about, most_seeds=None, *, has_bfloat16=True):
     """Return the lines to make, as far as they are known before: those that the log lacks.
 
     `about` is what is common to all: the machine, and the cores of a training. Without bfloat16,
     'auto' is left out where there is 'float32', which it then is.
     """
-    done = {identity(line) for line in logged(log)}
+    done = {identity(line) for line in parsed_lines(log, ())}
     plan = [
         {'benchmark': 'robust', 'case': name, **task(CASES[name], seed, precision), **about}
         for name in cases
@@ -219,10 +210,10 @@ class Trainings:
         if child.returncode:
             print(f'{job} ended with {child.returncode}:\n{errors[-2000:]}', file=sys.stderr)
             return False
-        text = json.dumps(line | json.loads(output.splitlines()[-1]))
-        with self.lock, self.options.log.open('a', encoding='utf-8') as log:
-            log.write(text + '\n')
-            print(text, flush=True)
+        line |= json.loads(output.splitlines()[-1])
+        with self.lock:
+            append_line(self.options.log, line)
+            print(to_json(line), flush=True)
         return True
 
     def run(self, plan):
@@ -249,8 +240,7 @@ def measure(options):
         print("precision 'auto' is float32 on this machine, and not trained twice", file=sys.stderr)
     about = {'machine': machine(), 'cores': num_cores // options.jobs}
     if options.log.exists():  # what was cut is gone
-        kept = ''.join(json.dumps(line) + '\n' for line in logged(options.log))
-        options.log.write_text(kept, encoding='utf-8')
+        keep_lines(options.log, parsed_lines(options.log, ()))
     plan = planned(options.cases, options.log, about, options.seeds, has_bfloat16=has_bfloat16)
     return 0 if Trainings(options, cores).run(plan) else 1
 
@@ -322,7 +312,7 @@ def main():
     parser.add_argument('--cores', type=int, nargs='*', help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.table:
-        print(report(logged(options.log)))
+        print(report(list(parsed_lines(options.log, ()))))
         return 0
     if options.train:
         if options.cores:

@@ -131,6 +131,14 @@ def undamaged_lines(file, numbers):
     return lines
 
 
+def keep_lines(file, lines):
+    """Make `lines`, dictionaries, all that a file holds, at once, unless it holds just these."""
+    text = ''.join(to_json(line) + '\n' for line in lines).encode()
+    if text != file.read_bytes():
+        with complete(file) as stream:
+            stream.write(text)
+
+
 def flattened(config):
     """Return a configuration with the settings of its recipe as 'recipe.NAME'."""
     recipe = config.get('recipe')
@@ -410,11 +418,8 @@ class RunFolder:
         ):
             file = self.path / name
             if file.exists():
-                kept = [line for line in undamaged_lines(file, numbers) if line['step'] <= step]
-                text = ''.join(to_json(line) + '\n' for line in kept).encode()
-                if text != file.read_bytes():
-                    with complete(file) as stream:
-                        stream.write(text)
+                lines = undamaged_lines(file, numbers)
+                keep_lines(file, [line for line in lines if line['step'] <= step])
         if (logged := self.logged_steps()) < step:
             print(
                 f'{self.path / "log.jsonl"} is damaged: it lacks steps {logged + 1:,} to {step:,}'
