@@ -199,23 +199,13 @@ def signs_of(scores):
 
     Where the pictures are alike, how often each digit is drawn follows from that, and is left out.
     """
-    found = {}
-    shares = scores.get('class_histogram', [])
-    rare = [f'{digit} ({share:.1%})' for digit, share in enumerate(shares) if share < RARE_CLASS]
     if are_alike(scores):
-        found['alike'] = (
-            'The pictures are too much alike: they differ '
+        found = {
+            'alike': 'The pictures are too much alike: they differ '
             f'{scores["diversity"]:.2f} times as much as real ones do.'
-        )
-    elif rare:
-        found['rare'] = (
-            f'Hardly drawn at all: the digit {", ".join(rare)}; about a tenth each is expected.'
-        )
-    if not are_alike(scores) and scores.get('class_kl', 0) > HIGH_KL:
-        found['uneven'] = (
-            f'The digits are drawn unevenly: {scores["class_kl"]:.2f} nats from an equal share of '
-            f'each; {HIGH_KL} is the limit, real digits have less than 0.01.'
-        )
+        }
+    else:
+        found = class_signs(scores)
     known = {name: value for name, value in scores.items() if value is not None}
     if (
         known.get('nearest_ratio', 1) < LOW_NEAREST_RATIO
@@ -225,6 +215,23 @@ def signs_of(scores):
             'The pictures may repeat training pictures: they lie '
             f'{scores["nearest_ratio"]:.2f} times as far from the nearest one as real pictures do, '
             f'and {scores["nearer_than_real"]:.0%} of them nearer than nearly all real ones.'
+        )
+    return found
+
+
+def class_signs(scores):
+    """Return {name: sentence} of what speaks against how often each digit is drawn."""
+    found = {}
+    shares = scores.get('class_histogram', [])
+    rare = [f'{digit} ({share:.1%})' for digit, share in enumerate(shares) if share < RARE_CLASS]
+    if rare:
+        found['rare'] = (
+            f'Hardly drawn at all: the digit {", ".join(rare)}; about a tenth each is expected.'
+        )
+    if scores.get('class_kl', 0) > HIGH_KL:
+        found['uneven'] = (
+            f'The digits are drawn unevenly: {scores["class_kl"]:.2f} nats from an equal share of '
+            f'each; {HIGH_KL} is the limit, real digits have less than 0.01.'
         )
     return found
 

@@ -61,15 +61,14 @@ def warning_lines(scores, recipe):
 
     A collapse is one line, which says what to change, and leaves out its symptoms.
     """
-    last = scores[-1] if scores else {'step': 0}
-    since = collapsed_since(scores, recipe)
-    if since is not None:
-        has_worked = any(
-            is_settled(line['step'], recipe) for line in scores if line['step'] < since
-        )
-        signs = {'collapsed': collapse(last, since, recipe, has_worked)}
+    settled = [line['step'] for line in scores if is_settled(line['step'], recipe)]
+    if not settled:
+        return {}
+    last, since = scores[-1], collapsed_since(scores, recipe)
+    if since is None:
+        signs = signs_of(last)
     else:
-        signs = signs_of(last) if is_settled(last['step'], recipe) else {}
+        signs = {'collapsed': collapse(last, since, recipe, has_worked=settled[0] < since)}
     return {name: f'Step {last["step"]}: {sentence}' for name, sentence in signs.items()}
 
 
