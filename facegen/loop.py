@@ -212,11 +212,12 @@ def scheduled_rate(recipe, step, done):
     It rises in a line over the first `rate_warmup` pictures, or the first tenth of the training if that
     is shorter, and, where the recipe lets it decay, falls in a line to 0 at the end.
     """
-    rise = (
-        max(step * recipe.batch_size / recipe.rate_warmup, 10 * done) if recipe.rate_warmup else 1
-    )
-    fall = 1.0 - done if recipe.rate_decay else 1.0
-    return recipe.learning_rate * min(1.0, rise) * max(0.0, fall)
+    rate = recipe.learning_rate
+    if recipe.rate_warmup:
+        rate *= min(1.0, max(step * recipe.batch_size / recipe.rate_warmup, 10 * done))
+    if recipe.rate_decay:
+        rate *= max(0.0, 1.0 - done)
+    return rate
 
 
 def check_range(images):
