@@ -20,14 +20,14 @@ def principal_directions(kernel, count, *, kept=0):
 
 
 def directions_of(trained, count, *, kept=0):
-    """Return `principal_directions` of the first layer of a `sampling.Restored` generator.
+    """Return `principal_directions` of the first layer of a `sampling.Sampler` generator.
 
     The layer is dense, or a transposed convolution of one pixel. What it sees beside the latent, such
     as a category, is left out.
 
     Raises ValueError for a generator that begins with something else.
     """
-    weights = trained.sess.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES, 'generator/')
+    weights = trained.sess.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
     first = next(variable for variable in weights if variable.shape.ndims > 1)
     kernel = trained.sess.run(first)
     if kernel.ndim == 4:  # [height, width, filters, inputs]

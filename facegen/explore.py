@@ -48,7 +48,7 @@ class Explorer:
     """Sliders, and the grid that a generator draws wherever they stand."""
 
     def __init__(self, trained, *, seed=0, kept=0):
-        """Make the widgets; `trained` is a `sampling.Restored`, which must stay open."""
+        """Make the widgets; `trained` is a `sampling.Sampler`, which must stay open."""
         import ipywidgets
 
         self.trained, self.kept = trained, kept

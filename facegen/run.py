@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from facegen.recipes import Recipe
 
 KEPT = 2  # last checkpoints: an older one helps where the newest is damaged
+GENERATOR = 'generator.meta'
 LOCK, PARTIAL, WRITING = '.lock', '.partial', '.writing'  # names of what is no result
 LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training ends
 # Settings that change no number
@@ -185,11 +186,11 @@ def is_empty(folder):
 class RunFolder:
     """The files of one run.
 
-    `config.json`; `log.jsonl`, the losses of each step; `scores.jsonl`, how good the pictures were;
-    `samples/step_000000.png`…; `checkpoints/`, the last weights; `best/`, those with the best score;
-    `figures/`, what `plot.save_figures` has drawn; `events.out.tfevents.…`, the same for TensorBoard,
-    where a training was told to write it. Used as a context, it is given free for other processes at
-    the end.
+    `config.json`; `generator.meta`, the graph that draws its samples; `log.jsonl`, the losses of each
+    step; `scores.jsonl`, how good the pictures were; `samples/step_000000.png`…; `checkpoints/`, the
+    last weights; `best/`, those with the best score; `figures/`, what `plot.save_figures` has drawn;
+    `events.out.tfevents.…`, the same for TensorBoard, where a training was told to write it. Used as a
+    context, it lets other processes write to it at the end.
     """
 
     def __init__(self, path):
@@ -359,6 +360,18 @@ class RunFolder:
             return Recipe(**self.config()['recipe'])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{self.path} has a damaged config.json ({error!r})') from error
+
+    def keep_generator(self, meta_graph):
+        """Store what draws the samples of this run, a `sampling.sampling_graph`, unless it is stored."""
+        stored = meta_graph.SerializeToString(deterministic=True)
+        if stored != self.generator():
+            with complete(self.path / GENERATOR) as file:
+                file.write(stored)
+
+    def generator(self):
+        """Return the bytes of `keep_generator`, None where a run made before that has none."""
+        file = self.path / GENERATOR
+        return file.read_bytes() if file.exists() else None
 
     # Log and scores -----------------------------------------------------------------------------
 

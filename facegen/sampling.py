@@ -1,13 +1,18 @@
-"""Latents, and the pictures that a generator makes of them."""
+"""Latents, and the pictures that the generator of a run makes of them."""
 
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from facegen import averaging, notebook, session
 from facegen.checkpoint import misfit
+from facegen.run import GENERATOR
 from facegen.session import tf
+
+SIGNATURE = 'samples'  # of a stored graph
+DRAWN_AT_ONCE = 100  # pictures
 
 
 def latents(seed, count, z_dim):
@@ -73,22 +78,37 @@ def to_uint8(images):
     return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def draw(sess, input_z, z, *, batch_size=100):
-    """Return what the graph's sampling tensor makes of latents z [n, z_dim], uint8 [n, h, w, c].
+def sampling_graph(input_z, samples):
+    """Return a MetaGraph of what makes `samples` of the latents `input_z`, and of nothing else.
 
-    That tensor is the one of the collection 'samples', which `build_graph` fills.
+    It holds the operations and the variables that they read, under their names in checkpoints. Its
+    signature 'samples' names the two tensors, as 'latents' and 'images'. `tf.train.import_meta_graph`
+    makes it a graph again, without the code that built the generator, and returns a Saver to restore it.
     """
-    (samples,) = sess.graph.get_collection('samples')
-    return np.concatenate(
-        [
-            to_uint8(sess.run(samples, {input_z: z[start : start + batch_size]}))
-            for start in range(0, len(z), batch_size)
-        ]
-    )
+    names = [tensor.name for tensor in (input_z, samples)]
+    whole = input_z.graph.as_graph_def()
+    for node in whole.node:  # else what a node lies beside would come along
+        node.attr.pop('_class', None)
+    part = tf.graph_util.extract_sub_graph(whole, [name.split(':')[0] for name in names])
+    nodes = {node.name: node for node in part.node}
+    variables = input_z.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    with tf.Graph().as_default():
+        # Variables of its own, since those of the training are initialised from what is left out.
+        handles = {}
+        for variable in variables:
+            if (name := variable.op.name) in nodes:
+                part.node.remove(nodes[name])
+                copy = tf.get_variable(name, variable.shape, variable.dtype.base_dtype)
+                handles[name] = copy.op.outputs[0]
+        input_z, samples = tf.import_graph_def(part, handles, names, name='')
+        meta_graph = tf.train.export_meta_graph(clear_devices=True)
+    signature = tf.saved_model.predict_signature_def({'latents': input_z}, {'images': samples})
+    meta_graph.signature_def[SIGNATURE].CopyFrom(signature)
+    return meta_graph
 
 
-class Restored(NamedTuple):
-    """A trained generator: its session, the placeholder of latents, and the pictures it makes of them.
+class Sampler(NamedTuple):
+    """A generator in a session: the placeholder of its latents, and the pictures it makes of them.
 
     Called with latents [n, z_dim] it returns uint8 pictures [n, h, w, c].
     """
@@ -104,17 +124,67 @@ class Restored(NamedTuple):
 
     def __call__(self, z):
         """Return the pictures of latents."""
-        return draw(self.sess, self.input_z, z)
+        return np.concatenate(
+            [
+                to_uint8(self.sess.run(self.samples, {self.input_z: z[at : at + DRAWN_AT_ONCE]}))
+                for at in range(0, len(z), DRAWN_AT_ONCE)
+            ]
+        )
 
 
 @contextmanager
 def restored(run, weights='last'):
-    """Yield the `Restored` generator of a run folder, in float32 arithmetic, in a graph of its own.
+    """Yield a `Sampler` of a run folder's generator, in float32 arithmetic, in a graph of its own.
 
-    It has its averaged weights where the recipe averages. `weights` are the 'last' or the 'best'.
+    It is the one that was trained, whatever the notebook has become since, and has its averaged
+    weights where the recipe averages. `weights` are the 'last' or the 'best'.
 
     Raises FileNotFoundError for a folder without a run or weights, ValueError for a run that is
-    damaged or was trained with another generator than the notebook's.
+    damaged.
+    """
+    checkpoint, stored = run.checkpoint(weights), run.generator()
+    session.use_tf1()
+    with tf.Graph().as_default() as graph:
+        input_z, samples, variables, saver = (
+            rebuilt(run) if stored is None else imported(run, stored)
+        )
+    with closing(tf.Session(graph=graph, config=session.config('float32'))) as sess:
+        try:
+            if others := misfit(checkpoint, variables):
+                raise ValueError(others)
+            saver.restore(sess, checkpoint)
+        except (tf.errors.OpError, ValueError) as error:
+            raise ValueError(
+                f'the weights in {run.path} are damaged, or those of another generator '
+                f'({type(error).__name__})'
+            ) from error
+        yield Sampler(sess, input_z, samples)
+
+
+def imported(run, stored):
+    """Add a `sampling_graph`, in bytes, to the default graph.
+
+    Returns (input_z, samples, {name in a checkpoint: variable}, Saver). Raises ValueError if it is
+    damaged.
+    """
+    graph = tf.get_default_graph()
+    try:
+        meta_graph = tf.MetaGraphDef.FromString(stored)
+        saver = tf.train.import_meta_graph(meta_graph)
+        signature = meta_graph.signature_def[SIGNATURE]
+        ends = signature.inputs['latents'].name, signature.outputs['images'].name
+        input_z, samples = map(graph.get_tensor_by_name, ends)
+    except (DecodeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f'{run.path / GENERATOR} is damaged ({type(error).__name__}); restore it, or train again'
+        ) from error
+    return input_z, samples, {v.op.name: v for v in tf.global_variables()}, saver
+
+
+def rebuilt(run):
+    """Add the notebook's generator to the default graph, for a run that did not store its own.
+
+    Returns like `imported`. Raises ValueError for a damaged configuration.
     """
     recipe, config = run.recipe(), run.config()
     try:
@@ -126,26 +196,16 @@ def restored(run, weights='last'):
         raise ValueError(
             f'{run.path} has a damaged config.json (z_dim {z_dim!r}, channels {channels!r})'
         )
-    checkpoint = run.checkpoint(weights)
+    print(
+        f'{run.path} was made before runs kept their generator; that of {notebook.NOTEBOOK.name} takes '
+        'its place'
+    )
     generator = notebook.definitions().generator
-    with tf.Graph().as_default() as graph:
-        input_z = tf.placeholder(tf.float32, [None, z_dim])
-        generator(input_z, channels, recipe=recipe)
-        samples = generator(input_z, channels, is_train=False, recipe=recipe)
-        tf.add_to_collection('samples', samples)
-        variables = averaging.variables_to_restore(tf.global_variables('generator/'), recipe)
-        saver = tf.train.Saver(variables)
-    with closing(tf.Session(graph=graph, config=session.config('float32'))) as sess:
-        try:
-            if others := misfit(checkpoint, variables):
-                raise ValueError(others)
-            saver.restore(sess, checkpoint)
-        except (tf.errors.OpError, ValueError) as error:
-            raise ValueError(
-                f'the weights in {run.path} are damaged, or those of another generator than '
-                f'that of {notebook.NOTEBOOK.name} ({type(error).__name__})'
-            ) from error
-        yield Restored(sess, input_z, samples)
+    input_z = tf.placeholder(tf.float32, [None, z_dim])
+    generator(input_z, channels, recipe=recipe)
+    samples = generator(input_z, channels, is_train=False, recipe=recipe)
+    variables = averaging.variables_to_restore(tf.global_variables('generator/'), recipe)
+    return input_z, samples, variables, tf.train.Saver(variables)
 
 
 def generate(run, count, seed, *, weights='last'):

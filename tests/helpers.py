@@ -59,6 +59,7 @@ def untrained_run(path, **config):
     from facegen import notebook
     from facegen.recipes import Recipe
     from facegen.run import RunFolder
+    from facegen.sampling import sampling_graph
     from facegen.session import tf
 
     recipe = Recipe(image_size=8, g_filters=(8, 4), z_dim=12, z_categories=3)
@@ -67,7 +68,10 @@ def untrained_run(path, **config):
     generator = notebook.definitions().generator
     with tf.Graph().as_default(), tf.Session() as sess:
         tf.set_random_seed(0)
-        generator(tf.placeholder(tf.float32, [None, 12]), 1, recipe=recipe)
+        input_z = tf.placeholder(tf.float32, [None, 12])
+        generator(input_z, 1, recipe=recipe)
+        samples = generator(input_z, 1, is_train=False, recipe=recipe)
+        run.keep_generator(sampling_graph(input_z, samples))
         sess.run(tf.global_variables_initializer())
         tf.train.Saver().save(sess, str(run.path / 'checkpoints' / 'step_000000'))
     return run

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from facegen.directions import directions_of, principal_directions
-from facegen.sampling import Restored
+from facegen.sampling import Sampler
 from facegen.session import tf
 
 
@@ -40,7 +40,7 @@ def restored(shape, values):
             tf.get_variable('later', [9, 9])
         sess = tf.Session(graph=graph)
         sess.run(weights.assign(values))
-    return Restored(sess, z, None)
+    return Sampler(sess, z, None)
 
 
 @pytest.mark.parametrize(

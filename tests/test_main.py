@@ -279,15 +279,18 @@ def test_evaluate_refuses_other_files(digit_data, tmp_path, capsys, content, mes
 
 
 def damage_settings(run):
+    (run / 'generator.meta').unlink()  # the run itself says how to draw
     (run / 'config.json').write_text('{"recipe": {}}')
 
 
 def damage_recipe(run):
+    (run / 'generator.meta').unlink()
     text = (run / 'config.json').read_text()
     (run / 'config.json').write_text(text.replace('kernel_size', 'size_of_kernel'))
 
 
 def change_generator(run):
+    (run / 'generator.meta').unlink()
     text = (run / 'config.json').read_text()
     (run / 'config.json').write_text(text.replace('"kernel_size": 4', '"kernel_size": 3'))
 

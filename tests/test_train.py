@@ -238,7 +238,7 @@ def test_generate_is_independent_of_count_and_batches(train):
     run = train(epoch_count=1)
     with sampling.restored(run) as trained:
         z = sampling.latents(1, 7, trained.z_dim)
-        many = sampling.draw(trained.sess, trained.input_z, z, batch_size=3)
+        many = trained(z)
     assert many.shape == (7, 28, 28, 1)
     assert many.dtype == np.uint8
     np.testing.assert_array_equal(many[:2], sampling.generate(run, 2, seed=1))
