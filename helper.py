@@ -698,12 +698,6 @@ class Dataset:
                 batches, which gives none.
 
         """
-        indices = self.get_indices(batch_size, epoch=epoch, start=start)
-        pixels = np.asarray(self.pixels)  # arithmetic on parts of a memory map is a quarter slower
-        return (_to_data_range(pixels.take(chosen, axis=0)) for chosen in indices)
-
-    def get_indices(self, batch_size, *, epoch=None, start=0):
-        """Return a generator of int64 [batch_size]: which of `pixels` are in the batches of `get_batches`."""
         _require_whole(batch_size=batch_size, least=1)
         _require_whole(start=start, least=0)
         if batch_size > len(self.pixels):
@@ -724,7 +718,11 @@ class Dataset:
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
         firsts = range(start * batch_size, len(order) - batch_size + 1, batch_size)
-        return (order[first : first + batch_size] for first in firsts)
+        pixels = np.asarray(self.pixels)  # arithmetic on parts of a memory map is a quarter slower
+        return (
+            _to_data_range(pixels.take(order[first : first + batch_size], axis=0))
+            for first in firsts
+        )
 
 
 def _to_data_range(pixels):

@@ -89,7 +89,7 @@ def settings_of(case, precision):
 def trained(case, seed, precision, data_dir):
     """Train once, in this process; return what there is to log of it."""
     import helper
-    from facegen import notebook
+    from facegen import notebook, training
     from facegen.evaluation import QuickEvaluation, evaluate, has_collapsed
     from facegen.run import RunFolder
     from facegen.sampling import generate
@@ -108,7 +108,7 @@ def trained(case, seed, precision, data_dir):
 
     started = time.monotonic()
     functions = notebook.definitions()
-    functions.stop_signals = lambda: nullcontext(Stop())  # a stopped training is no result
+    training.stop_signals = lambda: nullcontext(Stop())  # a stopped training is no result
     limits = {'epoch_count': None, **dict(case.limits or [('epoch_count', epochs_of(case))])}
     with tempfile.TemporaryDirectory() as folder:
         run, is_over, diverged = RunFolder(Path(folder, 'run')), False, False

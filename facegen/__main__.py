@@ -134,17 +134,6 @@ def parser():
         help='compile the graph; for a GPU (default: as the recipe says)',
     )
     verb.add_argument(
-        '--data-on-device',
-        action='store_true',
-        help='keep the pictures in the memory of the GPU, a byte for each of their numbers',
-    )
-    verb.add_argument(
-        '--steps-per-call',
-        type=whole_number(1),
-        default=1,
-        help='steps between two looks of Python, up to 50; for a GPU, with --updates together',
-    )
-    verb.add_argument(
         '--set',
         type=setting,
         action='append',
@@ -380,8 +369,6 @@ def train(arguments):
         minutes=options.get('minutes'),
         tensorboard=arguments.tensorboard,
         evaluation=QuickEvaluation(name, dataset.pixels),
-        steps_per_call=arguments.steps_per_call,
-        data_on_device=arguments.data_on_device,
     )
     print(f'run folder: {run_dir}')
 

@@ -129,17 +129,17 @@ class Checkpoints:
                 raise OSError(code, error.message.splitlines()[0]) from error
         self.saved_step = position.step
 
-    def went_back(self, batches, noted):
-        """After steps of `batches`, tell whether they diverged and the run is back where it was good.
+    def went_back(self, batches, numbers):
+        """After a step of `batches`, tell whether it diverged and the run is back where it was good.
 
-        They have if a number of `noted`, [(epoch, step, {name: number})], is NaN or infinite or,
-        looked at every 50 steps and before every `save`, a weight is. Raises FloatingPointError, with
-        advice, after three times.
+        It has if one of `numbers`, {name: number}, is NaN or infinite or, looked at every 50 steps and
+        before every `save`, a weight is. Raises FloatingPointError, with advice, after three times.
         """
-        numbers = [number for *_, numbers in noted for number in numbers.values()]
         step = batches.position.step
         look = step % CHECK_EVERY == 0 or step % self.show_every == 0 or batches.is_ending()
-        if all(map(math.isfinite, numbers)) and not (look and not self.sess.run(self.finite)):
+        if all(map(math.isfinite, numbers.values())) and not (
+            look and not self.sess.run(self.finite)
+        ):
             return False
         divergences = batches.position.divergences + 1
         what = f'Step {step:,}: losses or weights are NaN or infinite'

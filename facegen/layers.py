@@ -52,12 +52,13 @@ def dropout(x, recipe):
     return tf.nn.experimental.stateless_dropout(x, recipe.dropout, seed)
 
 
-def doubling_sides(recipe):
-    """Return the sides of the generator's layers, pixels: 7, 14, 28 for two doublings to 28.
+def doublings(recipe):
+    """Return [(side in pixels, filters)] of G's layers but the last: [(7, 256), (14, 128)] for 28x28.
 
-    Each is half of the next, rounded up, one more than `g_filters` has: 4, 7, 14, 28 for three.
+    Each side is half of the next, rounded up. A recipe with `g_last_filters` has a layer at full size.
     """
+    filters = [*recipe.g_filters, recipe.g_last_filters]
     sides = [recipe.image_size]
     for _ in recipe.g_filters:
         sides.insert(0, -(-sides[0] // 2))
-    return sides
+    return [pair for pair in zip(sides, filters, strict=True) if pair[1]]

@@ -44,7 +44,7 @@ class Recipe:
     xla: bool = False  # compile the graph; for GPUs, a CPU is slower with it
     batch_size: int = 64  # pictures
     learning_rate: float = 3e-4  # Adam's step size, at its highest
-    rate_warmup: int = 0  # pictures over which the rate rises (loop.scheduled_rate); 0: none
+    rate_warmup: int = 0  # pictures over which the rate rises (batches.scheduled_rate); 0: none
     rate_decay: bool = False  # whether the learning rate falls to 0, in a line, over the run
     beta1: float = 0.45  # Adam's decay of the mean gradient
     ema_half_life: int = 0  # pictures in which a weight's share in its average halves; 0: none

@@ -24,8 +24,8 @@ KEPT = 2  # last checkpoints: an older one helps where the newest is damaged
 GENERATOR = 'generator.meta'
 LOCK, PARTIAL, WRITING = '.lock', '.partial', '.writing'  # names of what is no result
 LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training ends
-# Settings that change no number
-DECIDE_NOTHING = ('run_dir', 'print_every', 'steps_per_call', 'data_on_device', 'tensorboard')
+# Settings that change no number, of earlier versions too
+DECIDE_NOTHING = ('run_dir', 'print_every', 'tensorboard', 'steps_per_call', 'data_on_device')
 VERSIONS = ('tensorflow', 'python', 'device')
 LOGGED = ('step', 'd_loss', 'g_loss')  # numbers in every line of log.jsonl
 SCORED = ('step', 'frechet_distance')  # likewise of scores.jsonl

@@ -110,7 +110,7 @@ def config(precision='auto', *, xla=False):
     A GPU gives memory as it is asked for, not all of it at once. Precision 'auto' lets TensorFlow's
     graph rewrite run convolutions and matrix products in bfloat16 where the CPU has it; 'float32'
     does not; 'float16' lets another of its rewrites compute in float16 what a GPU can, which needs
-    `with_scaled_loss`. `xla` compiles what can be compiled, on a CPU too.
+    the optimiser of `adam`. `xla` compiles what can be compiled, on a CPU too.
     """
     proto = tf.ConfigProto(allow_soft_placement=True)
     proto.gpu_options.allow_growth = True
@@ -130,13 +130,14 @@ def config(precision='auto', *, xla=False):
     return proto
 
 
-def with_scaled_loss(optimizer, precision):
-    """Return an optimiser fit for gradients in that precision: as it is, but for 'float16'.
+def adam(learning_rate, beta1, precision):
+    """Return an Adam optimiser, its losses scaled if the precision is 'float16'.
 
     There, the loss is multiplied by a number that keeps small gradients from becoming 0, and the
     gradients are divided by it; it halves, and the step is left out, when one overflows (Micikevicius
     et al. 2018, arXiv:1710.03740).
     """
+    optimizer = tf.train.AdamOptimizer(learning_rate, beta1)
     if precision != 'float16':
         return optimizer
     scale = tf.mixed_precision.DynamicLossScale()

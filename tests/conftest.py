@@ -81,19 +81,20 @@ def tiny_pictures(tmp_path_factory):
 
 
 @pytest.fixture
-def stop_at(definitions, monkeypatch):
-    """Stop trainings of this process behind some steps, by a signal."""
-
+def stop_at(monkeypatch):
+    """Stop trainings of this process after some steps, by a signal."""
     import signal
 
-    from facegen import loop
+    from facegen.training import Training
+
+    end_step = Training.end_step
 
     def stop_at(*steps):
-        def report_and_stop(run, bar, noted):
-            loop.report(run, bar, noted)
-            if any(step in steps for _, step, _ in noted):
+        def end_step_and_stop(training, **numbers):
+            end_step(training, **numbers)
+            if training.source.position.step in steps:
                 signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr(definitions, 'report', report_and_stop)
+        monkeypatch.setattr(Training, 'end_step', end_step_and_stop)
 
     return stop_at

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+import trainer
 
 from facegen.averaging import average_weights, variables_to_restore
-from facegen.execution import Execution
 from facegen.recipes import CLASSIC, Recipe
 from facegen.session import use_tf1
 
@@ -88,9 +88,8 @@ def test_without_a_half_life_nothing_is_added():
 
 
 def test_train_averages_the_network_and_not_its_optimiser(notebook):
-    with tf.Graph().as_default():
-        notebook.build_graph((64, 28, 28, 1), Recipe(ema_half_life=10_000), Execution(None))
-        names = {v.op.name for v in tf.global_variables()}
+    graph = trainer.graph_of(notebook, Recipe(ema_half_life=10_000), (64, 28, 28, 1))
+    names = {v.op.name for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
     averaged = {name.removesuffix(AVERAGE) for name in names if name.endswith(AVERAGE)}
     assert averaged == {
         f'generator/{layer}/{weight}'

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+import trainer
 
 from facegen import convolution, session
+from facegen.recipes import CLASSIC
 
 session.use_tf1()
 
@@ -115,12 +117,8 @@ def test_float32_is_left_alone():
 
 def test_networks_of_the_notebook_get_them(always, notebook):
     """Those of D's last two convolutions, for real and drawn pictures, and of G's first."""
-    from facegen.execution import Execution
-    from facegen.recipes import CLASSIC
-
-    with tf.Graph().as_default() as graph:
-        notebook.build_graph((64, 28, 28, 1), CLASSIC, Execution(None))
-        products = {op.name for op in graph.get_operations() if op.type == 'GatherV2'}
+    graph = trainer.graph_of(notebook, CLASSIC, (64, 28, 28, 1))
+    products = {op.name for op in graph.get_operations() if op.type == 'GatherV2'}
     assert {
         'gradients/discriminator/conv2d_1/Conv2D_grad/GatherV2',
         'gradients/discriminator/conv2d_2/Conv2D_grad/GatherV2',

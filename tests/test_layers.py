@@ -50,11 +50,16 @@ def test_no_dropout_adds_nothing_to_the_graph():
 
 
 @pytest.mark.parametrize(
-    ('size', 'filters', 'sides'),
-    [(28, (2, 1), [7, 14, 28]), (28, (3, 2, 1), [4, 7, 14, 28]), (64, (1,), [32, 64])],
+    ('size', 'filters', 'last', 'layer_by_layer'),
+    [
+        (28, (2, 1), 0, [(7, 2), (14, 1)]),
+        (28, (3, 2, 1), 0, [(4, 3), (7, 2), (14, 1)]),
+        (64, (1,), 5, [(32, 1), (64, 5)]),
+    ],
 )
-def test_doubling_sides(size, filters, sides):
-    assert layers.doubling_sides(Recipe(image_size=size, g_filters=filters)) == sides
+def test_doublings(size, filters, last, layer_by_layer):
+    recipe = Recipe(image_size=size, g_filters=filters, g_last_filters=last)
+    assert layers.doublings(recipe) == layer_by_layer
 
 
 def test_the_category_is_the_place_of_the_largest_of_the_first_numbers():

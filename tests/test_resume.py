@@ -483,9 +483,9 @@ def test_a_divergence_goes_back_and_on_with_other_random_numbers(
     assert all(line != other for line, other in zip(history[8:], usual[8:], strict=True))
 
 
-def test_a_divergence_in_a_shorter_last_call_does_not_end_the_training(train_with_nan):
-    """Behind the last batch there are steps again."""
-    run = RunFolder(train_with_nan(at=STEPS, times=1, steps_per_call=5))
+def test_a_divergence_in_the_last_step_does_not_end_the_training(train_with_nan):
+    """After the last batch there are steps again."""
+    run = RunFolder(train_with_nan(at=STEPS, times=1))
     assert [line['step'] for line in run.history()] == [*range(1, STEPS + 1)]
     assert run.position(STEPS).divergences == 1
 
@@ -527,13 +527,13 @@ def test_weights_are_looked_at_every_50_steps_and_never_saved_when_bad(tmp_path,
         with RunFolder.create(tmp_path / 'run', {}) as run:
             checkpoints.restore(sess, run, 400)
             checkpoints.save(At(0).position)
-            assert not checkpoints.went_back(At(50), [(1, 1, {'d_loss': 1.0})])
+            assert not checkpoints.went_back(At(50), {'d_loss': 1.0})
             sess.run(damage)
             with pytest.raises(FloatingPointError, match='are NaN or infinite and are not saved'):
                 checkpoints.save(At(7).position)
-            assert not checkpoints.went_back(At(49), [(1, 1, {'d_loss': 1.0})])
+            assert not checkpoints.went_back(At(49), {'d_loss': 1.0})
             batches = At(50)
-            assert checkpoints.went_back(batches, [(1, 1, {'d_loss': 1.0})])
+            assert checkpoints.went_back(batches, {'d_loss': 1.0})
             assert (batches.went_to.step, batches.went_to.divergences) == (0, 1)
             np.testing.assert_array_equal(sess.run(weight), [0, 0, 0])
         assert run.saved_step() == 0

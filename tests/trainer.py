@@ -60,6 +60,30 @@ def train(notebook, pictures, *, recipe=None, epochs=EPOCHS, **options):
     )  # fmt: skip
 
 
+def graph_of(notebook, recipe, data_shape):
+    """Return the graph in which `train` would run a recipe."""
+    from facegen.session import tf
+    from facegen.training import Training
+
+    class BuiltError(Exception):
+        """The graph is built."""
+
+    class Builder(Training):
+        def start(self, input_z, samples):
+            raise BuiltError(tf.get_default_graph())
+
+    original, notebook.Training = notebook.Training, Builder
+    try:
+        notebook.train(
+            1, 1, recipe.z_dim, recipe.learning_rate, recipe.beta1, iter, data_shape,
+            {1: 'L', 3: 'RGB'}[data_shape[-1]], recipe=recipe,
+        )  # fmt: skip
+    except BuiltError as built:
+        return built.args[0]
+    finally:
+        notebook.Training = original
+
+
 def kill_before_change(number, folder):
     """Kill this process with SIGKILL before the change of that number to files in `folder`."""
     changes = 0

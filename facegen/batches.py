@@ -1,105 +1,14 @@
-"""What a training loop needs around its steps: checked arguments, batches, a clock, reports."""
+"""What the steps of a training are fed with: batches, latents, a learning rate."""
 
 import inspect
 import itertools
-import math
 import time
 from collections import deque
 from dataclasses import replace
-from numbers import Integral, Real
 
 import numpy as np
 
-import helper
-from facegen import session
-from facegen.recipes import Recipe
 from facegen.run import START
-
-EVALUATED = 1000  # pictures that are drawn for every evaluation of a training
-COUNTS = ('batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images', 'steps_per_call')
-LIMITS = ('epoch_count', 'max_steps')  # may be None, but not all of these and `minutes`
-
-
-def check_arguments(
-    *, data_shape, data_image_mode, recipe, seed, learning_rate, beta1, minutes, data_on_device,
-    **counts,
-):  # fmt: skip
-    """Return the recipe that arguments of `train` make, which override four of its settings.
-
-    Raises ValueError for arguments that cannot work, saying which would.
-    """
-    if not isinstance(recipe, Recipe):
-        raise ValueError(f"recipe is {recipe!r}; expected a Recipe, such as recipe_named('digits')")
-    limits = [name for name in LIMITS if counts[name] is not None]
-    for name in (*COUNTS, *limits):
-        if not (isinstance(counts[name], Integral) and counts[name] >= 1):
-            raise ValueError(f'{name} is {counts[name]!r}; expected a whole number of at least 1')
-    if not (isinstance(seed, Integral) and seed >= 0):
-        raise ValueError(f'seed is {seed!r}; expected a whole number of at least 0')
-    if minutes is not None and not (isinstance(minutes, Real) and 0 < minutes < math.inf):
-        raise ValueError(f'minutes is {minutes!r}; expected a number of more than 0')
-    if minutes is None and not limits:
-        raise ValueError('nothing ends this training; give epoch_count, max_steps or minutes')
-    if counts['steps_per_call'] > 1 and recipe.updates != 'together':
-        raise ValueError(
-            f'steps_per_call is {counts["steps_per_call"]}, but the updates of the recipe are '
-            f"{recipe.updates!r}; expected 1, or updates 'together'"
-        )
-    if counts['z_dim'] < recipe.z_categories:
-        raise ValueError(
-            f'z_dim is {counts["z_dim"]}; expected at least {recipe.z_categories}, the categories of '
-            'the recipe'
-        )
-    side = math.isqrt(counts['show_n_images'])
-    if side**2 != counts['show_n_images']:
-        raise ValueError(
-            f'show_n_images is {counts["show_n_images"]}; '
-            f'expected a square number, such as {side**2} or {(side + 1) ** 2}'
-        )
-    if not (isinstance(learning_rate, Real) and 0 < learning_rate < math.inf):
-        raise ValueError(f'learning_rate is {learning_rate!r}; expected more than 0, such as 3e-4')
-    if not (isinstance(beta1, Real) and 0 <= beta1 < 1):
-        raise ValueError(f'beta1 is {beta1!r}; expected 0 or more, and below 1')
-    if len(data_shape) != 4:
-        raise ValueError(
-            f'data_shape is {tuple(data_shape)}; expected (count, height, width, channels)'
-        )
-    count, *size, channels = data_shape
-    if counts['batch_size'] > count:
-        raise ValueError(
-            f'batch_size is {counts["batch_size"]}, but the data set holds {count}; '
-            f'choose at most {count}'
-        )
-    if data_image_mode not in helper.CHANNELS:
-        raise ValueError(f"data_image_mode is {data_image_mode!r}; expected 'L' or 'RGB'")
-    if helper.CHANNELS[data_image_mode] != channels:
-        raise ValueError(
-            f'pictures of mode {data_image_mode!r} have {helper.CHANNELS[data_image_mode]} channel(s), '
-            f'but data_shape says {channels}'
-        )
-    if size != [recipe.image_size] * 2:
-        raise ValueError(
-            f'pictures are {size[0]}x{size[1]}, but the recipe draws '
-            f'{recipe.image_size}x{recipe.image_size}; make both equal'
-        )
-    return replace(
-        recipe,
-        batch_size=counts['batch_size'],
-        z_dim=counts['z_dim'],
-        learning_rate=learning_rate,
-        beta1=beta1,
-    )
-
-
-def checked_settings(*, get_batches, evaluation, resume, **settings):
-    """Return what decides the numbers of a training, from the arguments of `train`.
-
-    With versions, and the identity of the data where that is a `helper.Dataset`. Raises ValueError
-    like `check_arguments`.
-    """
-    dataset = getattr(get_batches, '__self__', None)
-    about = {'recipe': check_arguments(**settings), 'data': getattr(dataset, 'identity', None)}
-    return settings | about | session.versions()
 
 
 def total_steps(count, batch_size, epoch_count, max_steps):
@@ -154,7 +63,7 @@ class Batches:
             first = self.position
             for batch, images in enumerate(self.rest_of_epoch(), first.batch + 1):
                 step = self.position.step + 1
-                if step == 1 and np.ndim(images) > 1:  # indices have one dimension
+                if step == 1:
                     check_range(images)
                 self.position = replace(self.position, step=step, batch=batch)
                 self.moved = False
@@ -230,14 +139,6 @@ def check_range(images):
         )
 
 
-def report(run, bar, noted):
-    """Log steps, [(epoch, step, {name: number})], and show them."""
-    for epoch, step, numbers in noted:
-        line = {'step': step, 'epoch': epoch, **numbers}
-        run.log(**line)
-        bar.note(line)
-
-
 def random_keys(seed, position):
     """Return the seeds, as lists, of the latents and of the flips of a step.
 
@@ -249,26 +150,9 @@ def random_keys(seed, position):
 def augment(images, recipe, seed):
     """Return images [batch, h, w, c] changed at random as the recipe says; `seed` is a list.
 
-    `random_flip` mirrors each picture, left to right, with probability 1/2. Of indices [batch], in
-    place of images, those of mirrored pictures become ~index.
+    `random_flip` mirrors each picture, left to right, with probability 1/2.
     """
     if not recipe.random_flip:
         return images
     flipped = np.random.default_rng(seed).random(len(images)) < 0.5
-    if images.ndim == 1:
-        return np.where(flipped, ~images, images)
     return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
-
-
-def assess(run, bar, step, scores):
-    """Note the scores of a step, keep the weights if they are the best yet, and show what to know."""
-    run.add_scores(step, scores)
-    bar.note_scores()
-
-
-def say_how_to_go_on(run, step):
-    """Print how to continue a training that was stopped."""
-    print(
-        f'stopped after step {step:,}, all is saved; to go on, repeat it with resume=True '
-        f'(on the command line: --resume --run-dir {run.path})'
-    )
