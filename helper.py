@@ -55,7 +55,7 @@ class File(NamedTuple):
 class Source(NamedTuple):
     """Where one data set comes from."""
 
-    full: tuple[File, ...]  # downloaded in this order; the pictures come last
+    full: tuple[File, ...]  # downloaded in this order; the images come last
     sample: File
     num_pictures: int  # in the full set
     wait: float = 1.0  # seconds before a download is retried, doubled each time
@@ -100,7 +100,7 @@ SOURCES = {
     ),
 }
 
-FACE_SIZE = 108  # side of the central square that holds the face in the aligned 178x218 pictures
+FACE_SIZE = 108  # side of the central square that holds the face in the aligned 178x218 images
 CHUNK_BYTES = 1 << 18  # read, hashed and written at a time
 CHUNK_PICTURES = 64  # decoded by one process at a time
 MANY_BYTES = 25 << 20  # of files, 3,900 faces: processes save more time than they need to start
@@ -109,7 +109,7 @@ MAX_WATCHED = 1000  # files that are looked at when a cache is opened, in 4 ms
 CROP_VERSION = 1  # of what get_image and get_square do; another one rebuilds the caches
 PICTURE_SUFFIXES = '.jpg', '.jpeg', '.png'
 PIXELS, HEADER = 'pixels.u8', 'header.json'  # the files of a cache
-IDX_HEADER = struct.Struct('>4I')  # magic number, pictures, rows, columns
+IDX_HEADER = struct.Struct('>4I')  # magic number, images, rows, columns
 IDX_MAGIC = 0x00000803  # unsigned bytes in three dimensions
 IDX_LARGEST_SIDE = 1024  # pixels; a file that claims more is damaged, or made to fill the memory
 GZIP_MAGIC = b'\x1f\x8b'
@@ -259,13 +259,13 @@ def _sample_faces(source, data_path):
 
 
 def _make_way(folder):
-    """Remove a `folder` without pictures; refuse if it holds more than a file manager's notes."""
+    """Remove a `folder` without images; refuse if it holds more than a file manager's notes."""
     if not os.path.lexists(folder):
         return
     notes = [file for file in folder.glob('.*') if file.is_file()]
     if folder.is_symlink() or len(os.listdir(folder)) > len(notes):
         raise FileExistsError(
-            f'{folder} is in the way: expected pictures in it, found none; move it away and run '
+            f'{folder} is in the way: expected images in it, found none; move it away and run '
             'this again'
         )
     shutil.rmtree(folder)
@@ -473,7 +473,7 @@ def _require_space(folder, needed):
 
 
 def _unpack(archive, folder, inside=''):
-    """Write the pictures that lie in `inside` of a zip flat into `folder`; return `folder`.
+    """Write the images that lie in `inside` of a zip flat into `folder`; return `folder`.
 
     Raises ValueError, before anything is written, where any member could leave the folder or two
     have the same name; and, with nothing left behind, where the archive is damaged or encrypted.
@@ -498,7 +498,7 @@ def _unpack(archive, folder, inside=''):
                     )
                 members[name] = member
         if not members:
-            raise ValueError(f'{archive} holds no pictures in {inside or "any folder"}')
+            raise ValueError(f'{archive} holds no images in {inside or "any folder"}')
         _require_space(folder.parent, sum(member.file_size for member in members.values()))
         with _complete_folder(folder) as temporary:
             bar = progress(members.values(), unit='picture', desc=f'unpacking {archive.name}')
@@ -557,14 +557,14 @@ def _lock(folder):
         lock.release()
 
 
-# Pictures -----------------------------------------------------------------------------------------
+# Images -----------------------------------------------------------------------------------------
 
 
 def get_image(image_path, width, height, mode):
-    """Return a picture as uint8 [height, width] for mode 'L', [height, width, 3] for 'RGB'.
+    """Return an image as uint8 [height, width] for mode 'L', [height, width, 3] for 'RGB'.
 
-    A picture of another size is cropped to its central 108x108 pixels, which hold the face of an
-    aligned CelebA picture, and resized with Pillow's bilinear filter.
+    An image of another size is cropped to its central 108x108 pixels, which hold the face of an
+    aligned CelebA image, and resized with Pillow's bilinear filter.
     """
     with Image.open(image_path) as image:
         picture = image
@@ -574,7 +574,7 @@ def get_image(image_path, width, height, mode):
 
 
 def get_square(image_path, width, height, mode):
-    """Return a picture like `get_image`, of its largest central square, turned upright.
+    """Return an image like `get_image`, of its largest central square, turned upright.
 
     16 bits of grey become 8. Raises ValueError for 32 bits, whose black and white are unknown.
     """
@@ -594,13 +594,13 @@ def _crop_centre(image, side):
 
 
 def get_batch(image_files, width, height, mode):
-    """Return the pictures as float32 [num_files, height, width, channels], 0 to 255."""
+    """Return the images as float32 [num_files, height, width, channels], 0 to 255."""
     images = np.array([get_image(file, width, height, mode) for file in image_files], np.float32)
     return images if images.ndim == 4 else images[..., np.newaxis]
 
 
 class Kind(NamedTuple):
-    """How the pictures of a data set are read."""
+    """How the images of a data set are read."""
 
     mode: str  # of Pillow: 'L' or 'RGB'
     read: Callable
@@ -609,20 +609,20 @@ class Kind(NamedTuple):
 DATASETS = {
     'mnist': Kind('L', get_image),
     'celeba': Kind('RGB', get_image),
-    'folder': Kind('RGB', get_square),  # of the user's own pictures
+    'folder': Kind('RGB', get_square),  # of the user's own images
 }
 CHANNELS = {'L': 1, 'RGB': 3}
 UNREADABLE = OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError
 
 
 class Dataset:
-    """A set of pictures, decoded once into a memory map, that serves shuffled float32 batches.
+    """A set of images, decoded once into a memory map, that serves shuffled float32 batches.
 
     Attributes:
-        shape: (number of pictures, height, width, channels).
+        shape: (number of images, height, width, channels).
         image_mode: 'L' or 'RGB'.
         pixels: uint8 memory map of that shape, 0 to 255.
-        skipped: [(path, reason)] of the pictures that cannot be decoded; `shape` does not count
+        skipped: [(path, reason)] of the images that cannot be decoded; `shape` does not count
             them.
         sha256: Of the pixels.
 
@@ -640,24 +640,24 @@ class Dataset:
         seed=0,
         shuffle=True,
     ):
-        """Open the decoded pictures, decoding them into a cache beside the data if need be.
+        """Open the decoded images, decoding them into a cache beside the data if need be.
 
         Args:
-            dataset_name: 'mnist', 'celeba', or 'folder' for pictures of one's own (colour, the
+            dataset_name: 'mnist', 'celeba', or 'folder' for images of one's own (colour, the
                 largest central square of each).
-            data_files: A list of picture files, whose order is kept; or the path of a folder of
-                pictures or of an IDX file, as `download_extract` returns it; or None, which calls
+            data_files: A list of image files, whose order is kept; or the path of a folder of
+                images or of an IDX file, as `download_extract` returns it; or None, which calls
                 `download_extract(dataset_name, data_path, data=data)`. A leading `~` is the home
                 folder.
             data_path: Folder of the data sets, used where `data_files` is None.
             data: 'auto', 'sample' or 'full', used where `data_files` is None.
-            width: Of the decoded pictures, in pixels.
-            height: Of the decoded pictures, in pixels.
-            seed: With the number of the epoch, decides the order of the pictures.
+            width: Of the decoded images, in pixels.
+            height: Of the decoded images, in pixels.
+            seed: With the number of the epoch, decides the order of the images.
             shuffle: False keeps the order of the files in every epoch.
 
         Raises:
-            ValueError: An unknown name, no pictures, none that can be decoded, or a bad IDX file.
+            ValueError: An unknown name, no images, none that can be decoded, or a bad IDX file.
             OSError: A file that is not there or cannot be read.
 
         """
@@ -666,7 +666,7 @@ class Dataset:
         _require_whole(seed=seed, least=0)
         if data_files is None:
             if dataset_name == 'folder':
-                raise ValueError("the data set 'folder' needs data_files, a folder of pictures")
+                raise ValueError("the data set 'folder' needs data_files, a folder of images")
             data_files = download_extract(dataset_name, data_path, data=data)
         pictures = _find_pictures(DATASETS[dataset_name], data_files, width, height)
         self.image_mode = DATASETS[dataset_name].mode
@@ -683,16 +683,16 @@ class Dataset:
 
     @property
     def identity(self):
-        """What the pictures and their order depend on, as a dictionary."""
+        """What the images and their order depend on, as a dictionary."""
         return {'sha256': self.sha256, 'seed': self.seed, 'shuffle': self.shuffle}
 
     def get_batches(self, batch_size, *, epoch=None, start=0):
         """Return a generator of float32 [batch_size, height, width, channels] in [-0.5, 0.5].
 
-        Each picture comes once an epoch, but for the last ones that fill no batch.
+        Each image comes once an epoch, but for the last ones that fill no batch.
 
         Args:
-            batch_size: Pictures in a batch.
+            batch_size: Images in a batch.
             epoch: Which epoch's order, from 0; None takes the next one with every call.
             start: First batch to give, so that a run can continue anywhere, up to the number of
                 batches, which gives none.
@@ -703,7 +703,7 @@ class Dataset:
         if batch_size > len(self.pixels):
             raise ValueError(
                 f'batch_size {batch_size} is larger than the data set of {len(self.pixels)} '
-                'pictures; choose a smaller one or add pictures'
+                'images; choose a smaller one or add images'
             )
         num_batches = len(self.pixels) // batch_size
         if start > num_batches:
@@ -742,14 +742,14 @@ def _require_whole(*, least, **named):
 
 
 class _Pictures(NamedTuple):
-    """Pictures to decode."""
+    """Images to decode."""
 
     path: str  # their folder or IDX file, as the user writes it
     mode: str
-    shape: tuple[int, int, int]  # of one picture: height, width, channels
+    shape: tuple[int, int, int]  # of one image: height, width, channels
     rule: str  # which of them are read how; each rule has its own cache
-    places: list[str]  # folders or the IDX file, which change when pictures come or go
-    find: Callable  # () -> keys of all pictures in order: names in a folder, numbers elsewhere
+    places: list[str]  # folders or the IDX file, which change when images come or go
+    find: Callable  # () -> keys of all images in order: names in a folder, numbers elsewhere
     locate: Callable | None  # key -> file, as the user writes it; None where one file holds all
     decode: Callable  # keys -> iterator of (uint8 [n, h, w, c], [(position among them, reason)])
 
@@ -785,7 +785,7 @@ def _find_pictures(kind, data_files, width, height):
             )
         if not os.path.isdir(path):
             if _is_picture(path):
-                raise ValueError(f'{path} is a single picture; {wanted}')
+                raise ValueError(f'{path} is a single image; {wanted}')
             return _Pictures(
                 path,
                 kind.mode,
@@ -803,13 +803,13 @@ def _find_pictures(kind, data_files, width, height):
 
 
 def _is_picture(path):
-    """Return whether `path` is named like a picture, which a system's `._name.jpg` is not."""
+    """Return whether `path` is named like an image, which a system's `._name.jpg` is not."""
     name = os.path.basename(path).lower()
     return name.endswith(PICTURE_SUFFIXES) and not name.startswith('.')
 
 
 def _picture_names(folder):
-    """Return the sorted names of the pictures in `folder`; none where there is no such folder."""
+    """Return the sorted names of the images in `folder`; none where there is no such folder."""
     if os.path.isfile(folder):
         raise NotADirectoryError(f'{folder} is a file; expected a folder: move it away')
     if not os.path.isdir(folder):
@@ -821,11 +821,11 @@ def _picture_names(folder):
 
 
 def _require_pictures(folder):
-    """Return the sorted names of the pictures in `folder`; raise ValueError where it has none."""
+    """Return the sorted names of the images in `folder`; raise ValueError where it has none."""
     names = _picture_names(folder)
     if not names:
         raise ValueError(
-            f'{folder} holds no pictures ({", ".join(PICTURE_SUFFIXES)}); choose another folder'
+            f'{folder} holds no images ({", ".join(PICTURE_SUFFIXES)}); choose another folder'
         )
     return names
 
@@ -835,7 +835,7 @@ def _folder(file):
 
 
 def _fingerprint(state_of_places, files):
-    """Return what changes with the places of pictures and with `files`, some of them."""
+    """Return what changes with the places of images and with `files`, some of them."""
     return _short_hash([state_of_places, _state(files)])
 
 
@@ -854,7 +854,7 @@ def _short_hash(values):
 
 
 def _decode(keys, locate, read):
-    """Yield the pictures of `keys` in order, decoded a bounded window ahead where there is much to do.
+    """Yield the images of `keys` in order, decoded a bounded window ahead where there is much to do.
 
     Processes decode them, since threads would wait for the interpreter's lock most of the time.
     """
@@ -898,7 +898,7 @@ def _processes(count):
     """Yield call(function, argument), which calls it in one of `count` processes that is idle.
 
     They are no processes of `multiprocessing`, which would run a user's script again or copy a
-    process with TensorFlow's threads, and whose orphans wait for ever: these end with their input.
+    process with TensorFlow's threads, and whose orphans wait forever: these end with their input.
     """
     path = [os.path.dirname(os.path.abspath(__file__)), *sys.path]
     idle = SimpleQueue()
@@ -911,7 +911,7 @@ def _processes(count):
             reply = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise ChildProcessError(
-                f'a process that decodes pictures ended with status {process.wait()}; -9 is what '
+                f'a process that decodes images ended with status {process.wait()}; -9 is what '
                 'the system does where memory is short: close other programs and run this again'
             ) from error
         finally:
@@ -963,7 +963,7 @@ def _decode_some(files, read):
         try:
             pictures.append(read(file))
         except UNREADABLE as error:
-            # A damaged picture sends Pillow to impossible places (EINVAL); other errors of the system
+            # A damaged image sends Pillow to impossible places (EINVAL); other errors of the system
             # may be gone the next time
             if getattr(error, 'errno', None) not in (None, errno.EINVAL):
                 raise OSError(error.errno, error.strerror, file) from error
@@ -973,7 +973,7 @@ def _decode_some(files, read):
 
 
 def _decode_idx(path, width, height, mode):
-    """Yield the pictures of an IDX file, resized where it has another size."""
+    """Yield the images of an IDX file, resized where it has another size."""
     count, rows, columns = _idx_header(path)
     with _open_idx(path) as file:
         file.seek(IDX_HEADER.size)
@@ -992,17 +992,17 @@ def _decode_idx(path, width, height, mode):
 
 
 def _idx_header(path):
-    """Return (number of pictures, rows, columns) of an IDX file of pictures, packed or not."""
+    """Return (number of images, rows, columns) of an IDX file of images, packed or not."""
     with _open_idx(path) as file:
         magic, *size = IDX_HEADER.unpack(_read_exactly(file, IDX_HEADER.size))
     if magic != IDX_MAGIC or 0 in size:
         raise ValueError(
-            f'{path} is no IDX file of pictures: expected it to begin with {IDX_MAGIC:#010x} and '
+            f'{path} is no IDX file of images: expected it to begin with {IDX_MAGIC:#010x} and '
             f'three sizes above 0, found {magic:#010x} and {size}'
         )
     if max(size[1:]) > IDX_LARGEST_SIDE:
         raise ValueError(
-            f'{path} is refused: its pictures are {size[2]}x{size[1]}; expected sides of up to '
+            f'{path} is refused: its images are {size[2]}x{size[1]}; expected sides of up to '
             f'{IDX_LARGEST_SIDE} pixels'
         )
     return size
@@ -1032,13 +1032,13 @@ def _read_exactly(file, size):
 
 
 def _open_or_decode(pictures):
-    """Return the `_contents` of a cache of the pictures, decoded into it if need be."""
+    """Return the `_contents` of a cache of the images, decoded into it if need be."""
     root = Path(os.path.normpath(os.path.join(pictures.path, '..', f'{pictures.name}.cache')))
     height, width, _ = pictures.shape
     key = f'{width}x{height}-{pictures.mode}-{_short_hash(pictures.rule)}'
     with suppress(LookupError):
         return _open_cache(root, key, pictures)
-    before = _state(pictures.places)  # so that a picture which comes during the listing is noticed
+    before = _state(pictures.places)  # so that an image which comes during the listing is noticed
     keys = pictures.find()
     watched = _some(keys) if pictures.locate else []
     fingerprint = _fingerprint(before, map(pictures.locate, watched))
@@ -1050,7 +1050,7 @@ def _open_or_decode(pictures):
                 reason = error
             stale = list(root.glob(f'{key}-*'))
             if stale:
-                print(f'decoding the pictures again: {reason}')
+                print(f'decoding the images again: {reason}')
             for old in stale:
                 shutil.rmtree(old, ignore_errors=True)  # Windows keeps what a process has mapped
             folder = root / f'{key}-{fingerprint}'
@@ -1064,7 +1064,7 @@ def _open_or_decode(pictures):
         if error.errno not in UNWRITABLE or not Path(error.filename or root).is_relative_to(root):
             raise
         print(
-            f'{root} cannot be written ({os.strerror(error.errno)}): decoded pictures are kept in '
+            f'{root} cannot be written ({os.strerror(error.errno)}): decoded images are kept in '
             'a temporary file for this run'
         )
     with tempfile.TemporaryFile() as file:
@@ -1086,7 +1086,7 @@ def _open_folder(folder, pictures):
     """Return the `_contents` of a cache; raise LookupError if it is damaged or out of date.
 
     What it was made of is recognised by a sample whose names are in the header: to list all
-    pictures of the full CelebA would take longer than all else at the start.
+    images of the full CelebA would take longer than all else at the start.
     """
     try:
         header = json.loads((folder / HEADER).read_text(encoding='utf-8'))
@@ -1112,7 +1112,7 @@ def _contents(file, header, pictures):
 
 
 def _write_pixels(pictures, keys, file):
-    """Decode the pictures of `keys` into `file` and return the header that describes it."""
+    """Decode the images of `keys` into `file` and return the header that describes it."""
     digest, count, skipped = hashlib.sha256(), 0, []
     bar = progress(total=len(keys), unit='picture', desc=f'decoding {pictures.name}')
     with bar, closing(pictures.decode(keys)) as chunks:
@@ -1126,7 +1126,7 @@ def _write_pixels(pictures, keys, file):
     if not count:
         key, reason = skipped[0]
         raise ValueError(
-            f'none of {len(keys):,} pictures can be decoded; {pictures.locate(key)}: {reason}'
+            f'none of {len(keys):,} images can be decoded; {pictures.locate(key)}: {reason}'
         )
     file.flush()
     return {
@@ -1142,7 +1142,7 @@ def _write_pixels(pictures, keys, file):
 
 
 def images_square_grid(images, mode, *, value_range=None):
-    """Return the first k*k pictures, k = floor(sqrt(n)), row by row as one square Pillow picture.
+    """Return the first k*k images, k = floor(sqrt(n)), row by row as one square Pillow image.
 
     Args:
         images: [n, height, width, channels]; or [n, height, width] for mode 'L'.
@@ -1151,7 +1151,7 @@ def images_square_grid(images, mode, *, value_range=None):
             the least and the greatest value (all grey where they are equal) and rounds down.
 
     Raises:
-        ValueError: No pictures, the wrong number of channels, NaN, or low >= high.
+        ValueError: No images, the wrong number of channels, NaN, or low >= high.
 
     """
     _choose(CHANNELS, mode, 'mode')
@@ -1161,11 +1161,11 @@ def images_square_grid(images, mode, *, value_range=None):
         images = images[..., np.newaxis]
     if images.ndim != 4 or images.shape[-1] != CHANNELS[mode] or images.size == 0:
         raise ValueError(
-            f'mode {mode!r} needs one picture or more, as [n, height, width, {CHANNELS[mode]}]; '
+            f'mode {mode!r} needs one image or more, as [n, height, width, {CHANNELS[mode]}]; '
             f'found shape {images.shape}'
         )
     if not np.isfinite(images).all():
-        raise ValueError('the pictures hold NaN or infinite values; did the training diverge?')
+        raise ValueError('the images hold NaN or infinite values; did the training diverge?')
     if value_range is None:
         low, high = images.min(), images.max()
         pixels = (images - low) * 255 / (high - low) if low < high else np.full_like(images, 128)

@@ -48,10 +48,10 @@ ADVICE = (
      f'The signatures are {SIGNATURES["discriminator"]} and {SIGNATURES["generator"]}'),
     ('model_loss', 'already exists',
      'A network is called for the first time twice: call the generator once, and the '
-     'discriminator with reuse=True for the second pictures'),
+     'discriminator with reuse=True for the second images'),
     ('model_loss', 'does not exist',
      'A network is reused before its first call: call the generator with is_train=True, and the '
-     'discriminator with reuse=True only for the second pictures'),
+     'discriminator with reuse=True only for the second images'),
     ('discriminator', 'already exists',
      "The second call makes its variables again: put all layers in tf.variable_scope("
      "'discriminator', reuse=reuse)"),
@@ -76,14 +76,14 @@ ADVICE = (
      'The function makes a placeholder of its own: use the tensors it is given'),
     ('', 'is not defined',
      'Run the cell that defines that name first, or check its spelling'),
-    ('', 'Negative dimension', "The picture is smaller than the kernel: use padding='same'"),
+    ('', 'Negative dimension', "The image is smaller than the kernel: use padding='same'"),
     ('', 'Input to reshape|must be equal',
      'Sizes do not fit: print x.shape before this line; in tf.reshape, -1 is the batch size'),
     ('', "NoneType|'None'|None values",
      'Something is None: a function without return, or the batch size; reshape with -1'),
     ('', r'known|\(None\)|\bbatch\b',
-     'The number of pictures is unknown while the graph is built: reshape with -1, and take no '
-     'batch size, picture size or number of channels as a fixed number'),
+     'The number of images is unknown while the graph is built: reshape with -1, and take no '
+     'batch size, image size or number of channels as a fixed number'),
 )  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def _require_placeholder(call, name, tensor, shape):
     seen = tensor.shape.as_list() if rank else []
     _require(
         not shape or seen[0] is None,
-        f'{call}: the batch dimension of {name} must be None, so that any number of pictures '
+        f'{call}: the batch dimension of {name} must be None, so that any number of images '
         f'fits, but it is {seen[:1]}.',
     )
     _require(
@@ -213,7 +213,7 @@ def test_discriminator(discriminator, tf_module):
     """Check `discriminator`: (probability, logits), both [batch, 1], probability = sigmoid(logits).
 
     Raises AssertionError for wrong shapes, order or activation, for variables outside
-    `discriminator/` or made again by reuse=True, for pictures or layers that do not count, for
+    `discriminator/` or made again by reuse=True, for images or layers that do not count, for
     stacked layers without a non-linearity, and for batch norm that never learns its averages.
     `tf_module` is accepted for the sake of old notebooks and not used.
     """
@@ -289,11 +289,11 @@ def _require_sigmoid(call, probability, logits):
 
 
 def test_generator(generator, tf_module):
-    """Check `generator`: latents [batch, z_dim] to pictures [batch, 28, 28, channels] in [-1, 1].
+    """Check `generator`: latents [batch, z_dim] to images [batch, 28, 28, channels] in [-1, 1].
 
     Raises AssertionError for wrong shapes or ranges, for variables outside `generator/` or made
     again by is_train=False, for latents or layers that do not count, for batch norm that never
-    learns its averages, and for a picture that with is_train=False depends on chance or on the
+    learns its averages, and for an image that with is_train=False depends on chance or on the
     other latents. `tf_module` is accepted for the sake of old notebooks and not used.
     """
     with _session() as sess:
@@ -325,7 +325,7 @@ def _build_generator(sess, generator, channels, z_dim):
             _require_shape_and_finite(call, 'the result', value, (batch_size, 28, 28, channels))
 
     for text, output in ((call, images), (preview_call, preview)):
-        _require_influence(text, 'the picture', output, 'z', z)
+        _require_influence(text, 'the image', output, 'z', z)
     return call, preview_call, z, images, preview
 
 
@@ -338,8 +338,8 @@ def _check_generator(sess, call, preview_call, z, images, preview):
 
 
 def _require_picture_range(call, low, high):
-    """Require that the pictures fill [-1, 1] and do not leave it."""
-    seen = f'{call}: pictures must fill the range [-1, 1], but with random weights they'
+    """Require that the images fill [-1, 1] and do not leave it."""
+    seen = f'{call}: images must fill the range [-1, 1], but with random weights they'
     _require(
         max(-low, high) < 1.001,
         f'{seen} reach [{low:.3g}, {high:.3g}]: end with tf.tanh.',
@@ -355,17 +355,17 @@ def _require_picture_range(call, low, high):
 
 
 def _require_preview(sess, call, preview, z, feed):
-    """Require that a preview picture is decided by its own latent alone."""
+    """Require that a preview image is decided by its own latent alone."""
     together = sess.run(preview, feed)
     _require(
         np.allclose(together, sess.run(preview, feed), atol=1e-4),
-        f'{call}: two runs on the same latents give different pictures: nothing may be random, '
+        f'{call}: two runs on the same latents give different images: nothing may be random, '
         'so pass training=is_train to dropout.',
     )
     change = np.abs(together[:1] - sess.run(preview, {z: feed[z][:1]})).max()
     _require(
         change < 1e-3,
-        f'{call}: a picture changes by up to {change:.2g} with the other latents of its batch: '
+        f'{call}: an image changes by up to {change:.2g} with the other latents of its batch: '
         'pass training=is_train to batch norm.',
     )
 
@@ -508,10 +508,10 @@ def test_model_loss(model_loss):
     read. Right are means over the batch with 0 <= smoothing <= 0.3; how the terms of d_loss are
     weighted is not checked. Other losses (least squares on logits, hinge, Wasserstein) pass where
     each of their terms pushes the right way and does not fade while the discriminator is surely
-    wrong; relativistic ones, whose g_loss depends on the real pictures, are excluded.
+    wrong; relativistic ones, whose g_loss depends on the real images, are excluded.
 
     Raises AssertionError for other labels, signs and slopes, for labels and logits that are
-    swapped, for a loss that is not one finite number or depends on the wrong pictures, and for
+    swapped, for a loss that is not one finite number or depends on the wrong images, and for
     networks that are called in a wrong way or get no gradient.
     """
     for channels in (3, 1):
@@ -520,7 +520,7 @@ def test_model_loss(model_loss):
     print('Tests Passed')
 
 
-_LOGIT_SCALE = 8  # keeps pictures and latents in [-1, 1] for logits up to 8
+_LOGIT_SCALE = 8  # keeps images and latents in [-1, 1] for logits up to 8
 
 
 def _check_model_loss(sess, model_loss, channels):
@@ -568,7 +568,7 @@ def _check_model_loss(sess, model_loss, channels):
         )
         _require(
             abs(large - small) <= 0.3 * abs(small),
-            f'{call}: {name} grows with the batch, from {small:.3g} for 4 pictures to '
+            f'{call}: {name} grows with the batch, from {small:.3g} for 4 images to '
             f'{large:.3g} for 8: average with tf.reduce_mean instead of a sum.',
         )
 
@@ -599,7 +599,7 @@ def _check_model_loss(sess, model_loss, channels):
 def _replaced_networks(model_loss, channels):
     """Replace the networks that `model_loss` calls; yield the set of names that were called.
 
-    The logits of a picture are its mean times the scale, and a generated picture is as bright as
+    The logits of an image are its mean times the scale, and a generated image is as bright as
     the mean of its latent, so the inputs decide what the logits are.
     """
     calls = set()
@@ -614,7 +614,7 @@ def _replaced_networks(model_loss, channels):
         _require(
             is_train,
             'model_loss must call the generator with is_train=True (the default), since its '
-            f'pictures are for training, but the generator got is_train={is_train!r}.',
+            f'images are for training, but the generator got is_train={is_train!r}.',
         )
         with tf.variable_scope('generator'):
             weight = tf.get_variable('weight', [], initializer=tf.ones_initializer())
@@ -649,26 +649,26 @@ def _require_dependence(call, *, d_real, d_fake, g_real, g_fake):
     _require(
         d_real or not (d_fake and g_real and g_fake),
         f'{call} returns its losses in the wrong order: expected (d_loss, g_loss), but the first '
-        'depends only on fake pictures and the second on real ones too.',
+        'depends only on fake images and the second on real ones too.',
     )
     _require(
         d_real,
-        f'{call}: d_loss does not depend on the real pictures: add the cross-entropy of '
+        f'{call}: d_loss does not depend on the real images: add the cross-entropy of '
         'D(input_real) with the label 1.',
     )
     _require(
         d_fake,
-        f'{call}: d_loss does not depend on the fake pictures of input_z: add the cross-entropy of '
+        f'{call}: d_loss does not depend on the fake images of input_z: add the cross-entropy of '
         'D(G(input_z)) with the label 0.',
     )
     _require(
         not g_real,
-        f'{call}: g_loss depends on the real pictures, which the generator cannot change: use '
+        f'{call}: g_loss depends on the real images, which the generator cannot change: use '
         'only the logits of the fake ones, with the label 1.',
     )
     _require(
         g_fake,
-        f'{call}: g_loss does not depend on the fake pictures of input_z: use the cross-entropy of '
+        f'{call}: g_loss does not depend on the fake images of input_z: use the cross-entropy of '
         'D(G(input_z)) with the label 1.',
     )
 
@@ -703,9 +703,9 @@ class _Term(NamedTuple):
     mistakes: tuple[tuple[int, float, float, str], ...]  # sign, labels from, to, what to do
 
 
-_SWAPPED = 'real and fake pictures or labels are swapped; real is 1, fake is 0'
+_SWAPPED = 'real and fake images or labels are swapped; real is 1, fake is 0'
 _REAL = _Term(
-    "d_loss's term for real pictures",
+    "d_loss's term for real images",
     (0.7, 1.0),
     1,
     (
@@ -716,11 +716,11 @@ _REAL = _Term(
     ),
 )
 _FAKE = _Term(
-    "d_loss's term for fake pictures",
+    "d_loss's term for fake images",
     (0.0, 0.0),
     -1,
     (
-        (1, 0.0, 0.5, 'smooth only the labels of real pictures'),
+        (1, 0.0, 0.5, 'smooth only the labels of real images'),
         (1, 0.5, 1.1, _SWAPPED),
         (-1, -9, 9, 'it has the wrong sign: the discriminator minimises the cross-entropy'),
     ),
@@ -730,8 +730,8 @@ _GENERATOR = _Term(
     (1.0, 1.0),
     1,
     (
-        (1, 0.5, 1.0, 'smooth only the labels of real pictures, in d_loss'),
-        (1, -0.1, 0.5, 'the generator wants its pictures to be taken for real ones'),
+        (1, 0.5, 1.0, 'smooth only the labels of real images, in d_loss'),
+        (1, -0.1, 0.5, 'the generator wants its images to be taken for real ones'),
         (-1, -0.5, 0.5, 'log(1 - D(G(z))) saturates: it teaches least when D rejects surely'),
         (-1, -9, 9, 'it has the wrong sign: the generator minimises the cross-entropy'),
     ),

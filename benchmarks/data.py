@@ -1,6 +1,6 @@
 """Speed and memory of the data: decoding all of CelebA, later epochs, opening the cache, MNIST.
 
-The sample faces, linked again and again under new names, stand for a set of `--count` pictures.
+The sample faces, linked again and again under new names, stand for a set of `--count` images.
 Every measurement runs in a process of its own, `--repeats` times, and prints one JSON line: the
 median and the spread; faces also how many times the exercise's `get_batch` of the same round.
 Memory is the proportional set size (Linux) of the process and of those that it starts, above that
@@ -30,7 +30,7 @@ import helper  # noqa: E402
 from measuring import in_process, megabytes, peak_memory_of_children, summary  # noqa: E402
 
 BATCH = 64
-EXERCISE = 3200  # pictures that the exercise's way is timed on
+EXERCISE = 3200  # images that the exercise's way is timed on
 
 
 def exercise(folder):
@@ -95,7 +95,7 @@ MEASURES = {
 
 
 def linked(sample, count, folder):
-    """Fill `folder` with `count` names for the pictures of `sample`."""
+    """Fill `folder` with `count` names for the images of `sample`."""
     files = sorted(Path(sample).glob('*.jpg'))
     Path(folder).mkdir()
     for number in range(count):

@@ -1,7 +1,7 @@
 """What equal results for equal seeds cost: a step with and without what they need.
 
-That is resource variables, and for updates together that both gradients are computed before either is
-applied. Prints one JSON line: images/s of both ways, in turn, in processes of their own, and the ratios.
+That is resource variables, and for simultaneous updates that both gradients are computed before either is
+applied. Prints one JSON line: images/s of both ways, one after the other, in processes of their own, and the ratios.
 
     python benchmarks/determinism.py [--repeats 3]
 """
@@ -33,7 +33,7 @@ def images_per_second(*, ordered):
     functions = notebook.definitions()
     if not ordered:
         tf.disable_resource_variables()
-    recipe = replace(CLASSIC, updates='together' if ordered else 'in-turn')
+    recipe = replace(CLASSIC, updates='simultaneous' if ordered else 'alternating')
     size = recipe.batch_size
     rng = np.random.default_rng(0)
     with tf.Graph().as_default():

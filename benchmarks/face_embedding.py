@@ -1,6 +1,6 @@
-"""Which features of faces tell good pictures from bad: a ladder of damage, in several spaces.
+"""Which features of faces tell good images from bad: a ladder of damage, in several spaces.
 
-Half of the sample's faces are the reference. Sets made of the other half, and pictures that
+Half of the sample's faces are the reference. Sets made of the other half, and images that
 generators draw, are put beside it by Fréchet and kernel distance, in every candidate space, for
 several random halves. Prints one JSON line for each candidate and set: medians over the halves, and
 `*_effect`, the mean of (distance of the set - distance of undamaged faces) over its standard
@@ -180,7 +180,7 @@ def convolved(maps, kernel):
 
 
 def changed(images, change):
-    """Return every picture as `change` makes it, a function of Pillow images."""
+    """Return every image as `change` makes it, a function of Pillow images."""
     return np.stack([np.asarray(change(Image.fromarray(image))) for image in images])
 
 
@@ -202,7 +202,7 @@ def damaged(real):
 
 
 def with_quarters_of_others(images, rng):
-    """Return pictures whose upper left and lower right quarters are those of two other faces."""
+    """Return images whose upper left and lower right quarters are those of two other faces."""
     mixed = images.copy()
     middle = images.shape[1] // 2
     for part in slice(middle), slice(middle, None):

@@ -1,17 +1,17 @@
-"""How the notebook feels: how soon its pictures come, and what a preview costs.
+"""How the notebook feels: how soon its images come, and what a preview costs.
 
-Every measurement runs in a process of its own, those of pictures and previews in a kernel of
+Every measurement runs in a process of its own, those of images and previews in a kernel of
 Jupyter, `--repeats` times. Prints one JSON line each, with median and spread:
 
     import     seconds of `import helper` in a fresh interpreter
-    pictures   seconds from the start of a kernel that runs the notebook's cells to its first digits,
+    images   seconds from the start of a kernel that runs the notebook's cells to its first digits,
                its first faces, the first grid of the digits' training, drawn before the first step,
-               and the next one, drawn behind 500 steps; both where an earlier run has decoded the
+               and the next one, drawn after 500 steps; both where an earlier run has decoded the
                samples and where none has
     previews   milliseconds that a preview adds to a step, beside those of its checkpoint and of its
                evaluation, in the recipes `digits` and `faces`
 
-    python benchmarks/feel.py [--measures import pictures previews] [--repeats 3] [--data-dir data]
+    python benchmarks/feel.py [--measures import images previews] [--repeats 3] [--data-dir data]
 
 How long the whole notebook takes, and its memory, is measured by whole_notebook.py.
 """
@@ -36,7 +36,7 @@ from facegen import notebook  # noqa: E402
 from facegen.run import RunFolder  # noqa: E402
 from measuring import in_process, summary  # noqa: E402
 
-FIRST = {  # of which cell the first picture counts
+FIRST = {  # of which cell the first image counts
     'digits': 'first digits',
     'faces': 'first faces',
     'mnist-run': 'first grid of the training',
@@ -48,7 +48,7 @@ WARM_UP, EVERY = 20, 5  # steps: that are not timed; from one preview to the nex
 
 
 def pictures_of(client, source):
-    """Run code in a kernel; yield whenever it shows a picture; raise RuntimeError where it fails."""
+    """Run code in a kernel; yield whenever it shows an image; raise RuntimeError where it fails."""
     request = client.execute(source)
     while True:
         message = client.get_iopub_msg(timeout=600)
@@ -109,7 +109,7 @@ def previews_in_kernel(dataset_name, data_dir, count):
             f'json.dump(feel.cost_of_previews(*{arguments!r}), open({str(out)!r}, "w"))',
         )
         if not list(shown):
-            raise RuntimeError('the trainings showed no picture')
+            raise RuntimeError('the trainings showed no image')
         return json.loads(out.read_text())
 
 
@@ -168,7 +168,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    known = ['import', 'pictures', 'previews']
+    known = ['import', 'images', 'previews']
     parser.add_argument('--measures', nargs='+', choices=known, default=known)
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--previews', type=int, default=20, help='in a training')
@@ -181,7 +181,7 @@ def main():
     if options.measures != ['import']:
         with redirect_stdout(sys.stderr):
             helper.download_extract('celeba', data_dir, data='sample')
-    if 'pictures' in options.measures:
+    if 'images' in options.measures:
         runs = [first_and_later_pictures(data_dir) for _ in repeats]
         report(runs, 1, 'seconds', ('run', 'measure'))
     if 'previews' in options.measures:

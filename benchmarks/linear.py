@@ -1,15 +1,15 @@
-"""How cost grows: linearly with pixels and pictures, and not at all with previews or epochs.
+"""How cost grows: linearly with pixels and images, and not at all with previews or epochs.
 
 Every measurement runs in a process of its own, `--repeats` times:
 
-    training step   of `mirrored`, together, batch 64, over the pixels of a picture
+    training step   of `classic`, simultaneous updates, batch 64, over the pixels of an image
     first pass      decoding the sample faces, linked again and again, over their number
     later epoch     all batches of these from the cache
-    step, memory    of a tiny network, with a preview, a checkpoint and an evaluation behind each
+    step, memory    of a tiny network, with a preview, a checkpoint and an evaluation after each
                     epoch of 50 steps, all in its time, over the epochs until then (memory.py)
 
 Prints one JSON line for each size, and one with the straight line through each growth: its fixed part,
-what 1,000 pixels, pictures or epochs cost, and by which share of it a cost lies beside the line at
+what 1,000 pixels, images or epochs cost, and by which share of it a cost lies beside the line at
 most. All are medians with their spread. `--figure` draws them.
 
     python benchmarks/linear.py [--figure benchmarks/linear.png] [--repeats 3] [--data-dir data]
@@ -46,10 +46,10 @@ WARM_UP = 5  # steps that are not timed
 
 
 def seconds_of_step(side, steps):
-    """Return the seconds of a step of the classic network on pictures of that side."""
+    """Return the seconds of a step of the classic network on images of that side."""
     import step
 
-    changes = {'updates': 'together', 'image_size': side}
+    changes = {'updates': 'simultaneous', 'image_size': side}
     return step.BATCH / step.ours(1, steps, changes, warm_up=WARM_UP)
 
 

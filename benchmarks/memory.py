@@ -1,7 +1,7 @@
 """Memory, threads, open files and time of a long training: all should stay where they are.
 
 Trains a tiny network in this process, for `--epochs` epochs of 50 steps, with a grid, a checkpoint and an
-evaluation behind each. Prints one JSON line: resident megabytes at each tenth of the way, the slope behind
+evaluation after each. Prints one JSON line: resident megabytes at each tenth of the way, the slope after
 the first fifth, the least and most threads and open files there, and milliseconds of a step, all that
 comes with it included, in each tenth: medians over its epochs. Linux only.
 
@@ -43,7 +43,7 @@ def state():
 
 
 def states_of_training(epochs):
-    """Train for so many epochs; return the `state` before the first epoch and behind every one."""
+    """Train for so many epochs; return the `state` before the first epoch and after every one."""
     dataset = helper.Dataset('mnist', data_path=ROOT / 'data', data='sample')
     seen = []
 

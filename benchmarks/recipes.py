@@ -1,6 +1,6 @@
-"""Picture quality and training time of the recipes, by the commands that a user types.
+"""Image quality and training time of the recipes, by the commands that a user types.
 
-Each recipe is trained, in a process of its own, with every seed; its pictures are evaluated.
+Each recipe is trained, in a process of its own, with every seed; its images are evaluated.
 Prints one JSON line per training: the seconds that the command took, start-up included, and the
 scores. `--table` turns such lines, of one or several files, into the tables of RESULTS.md, and
 `--figure` the last grids of run folders into a row for README.
@@ -30,7 +30,7 @@ from facegen.recipes import RECIPES  # noqa: E402
 from facegen.run import RunFolder  # noqa: E402
 
 DEFAULTS = {'mnist': 'digits', 'celeba': 'faces'}
-SHARED = {  # heading: (score, factor, digits behind the point)
+SHARED = {  # heading: (score, factor, digits after the point)
     'Fréchet distance': ('frechet_distance', 1, 2),
     'kernel distance x 1000': ('kernel_distance', 1000, 1),
     'precision': ('precision', 1, 2),
@@ -39,7 +39,7 @@ SHARED = {  # heading: (score, factor, digits behind the point)
 COLUMNS = {
     'mnist': {
         **SHARED,
-        'clear digits': ('confident_share', 1, 3),
+        'confident': ('confident_share', 1, 3),
         'KL of classes': ('class_kl', 1, 4),
         'seconds': ('seconds', 1, 0),
     },
@@ -86,7 +86,7 @@ def measure(recipe, seed, options, extra):
 
 
 def curve_of(run, started):
-    """Return [(seconds from `started`, Fréchet distance of the pictures)] of a run's evaluations.
+    """Return [(seconds from `started`, Fréchet distance of the images)] of a run's evaluations.
 
     The time is that at which the grid of the same step was written.
     """
@@ -106,11 +106,11 @@ def table(lines):
         chosen = [line for line in lines if line['dataset'] == dataset]
         if not chosen:
             continue
-        usual = [line['curve'][-1][1] for line in chosen if line['recipe'] == 'mirrored']
+        usual = [line['curve'][-1][1] for line in chosen if line['recipe'] == 'classic']
         if usual:
             for line in chosen:
                 line['seconds_to_usual'] = seconds_to(statistics.mean(usual), line)
-            columns = columns | {'seconds to the quality of `mirrored`': ('seconds_to_usual', 1, 0)}
+            columns = columns | {'seconds to the quality of `classic`': ('seconds_to_usual', 1, 0)}
         rows = [['recipe', 'seeds', *columns]]
         rows.append(['---'] * len(rows[0]))
         names = dict.fromkeys((line['recipe'], line['options']) for line in chosen)
@@ -126,7 +126,7 @@ def table(lines):
             f'{real[score] * factor:.{digits}f}' if score in real else ''
             for score, factor, digits in columns.values()
         ]
-        rows.append(['real pictures', '', *cells])
+        rows.append(['real images', '', *cells])
         texts.append('\n'.join(f'| {" | ".join(row)} |' for row in rows))
     return '\n\n'.join(texts)
 

@@ -259,7 +259,7 @@ def table(lines):
     """Return a Markdown table of what was trained in today's settings: medians, and the worst."""
     rows = [
         ['case', 'arithmetic', 'trainings', 'collapsed', 'Fréchet distance: median', 'worst',
-         'clear digits: median', 'worst', 'precision', 'recall'],
+         'confident: median', 'worst', 'precision', 'recall'],
     ]  # fmt: skip
     rows.append(['---'] * len(rows[0]))
     columns = (

@@ -1,14 +1,14 @@
 """Images per second of a training: ours, the exercise's, Keras' and PyTorch's, on one network.
 
-The network is the classic one (recipe `mirrored`, batch 64, 28x28). Every way runs in a process of
+The network is the classic one (recipe `classic`, batch 64, 28x28). Every way runs in a process of
 its own, one after the other, all of them `--repeats` times; ours are timed inside `train` itself, with
-all that it does around a step. `exercise`, `in-turn` and `torch` train the networks in turn, `together` and
+all that it does around a step. `exercise`, `alternating` and `torch` train the networks one after the other, `simultaneous` and
 `keras` both from one forward pass. Prints one JSON line for each way: median and spread of images/s, and
 the median of the ratios to the exercise's of the same round. For those in TensorFlow 1, also how many
 GFLOP/s that is, and which share of what this machine reaches when it multiplies large square matrices,
 in float32 or bfloat16 as the training does; this is measured in every round too.
 
-    python benchmarks/step.py [--channels 3] [--ways exercise together …] [--steps 100] [--repeats 3]
+    python benchmarks/step.py [--channels 3] [--ways exercise simultaneous …] [--steps 100] [--repeats 3]
 
 PyTorch is measured where it can be imported (`--torch-python` names another interpreter that has it).
 """
@@ -34,16 +34,16 @@ sys.path.insert(0, str(ROOT))
 BATCH, Z_DIM, RATE, BETA1, SMOOTHING = 64, 100, 3e-4, 0.45, 0.1
 WARM_UP = 20  # steps that are not timed
 MULTIPLICATIONS = 5  # of matrices, that are timed
-OURS = {  # settings beside the recipe `mirrored`
-    'together': {'updates': 'together'},
-    'together-float32': {'updates': 'together', 'precision': 'float32'},
-    'in-turn': {},
-    'in-turn-float32': {'precision': 'float32'},
+OURS = {  # settings beside the recipe `classic`
+    'simultaneous': {'updates': 'simultaneous'},
+    'simultaneous-float32': {'updates': 'simultaneous', 'precision': 'float32'},
+    'alternating': {},
+    'alternating-float32': {'precision': 'float32'},
 }
 
 
 def batches(channels, side=28):
-    """Yield (images in [-1, 1], latents) for ever: what they show does not matter here."""
+    """Yield (images in [-1, 1], latents) forever: what they show does not matter here."""
     rng = np.random.default_rng(0)
     images = 2 * rng.random([10 * BATCH, side, side, channels], np.float32) - 1
     while True:
@@ -94,13 +94,13 @@ def exercise(channels, steps):
     with tf.Graph().as_default():
         input_real, input_z, learning_rate = functions.model_inputs(28, 28, channels, Z_DIM)
         losses = functions.model_loss(input_real, input_z, channels)
-        turns = functions.model_opt(*losses, learning_rate, BETA1)
+        train_opts = functions.model_opt(*losses, learning_rate, BETA1)
         with tf.Session() as sess:
             sess.run(tf.global_variables_initializer())
 
             def step(images, z):
-                for turn in turns:
-                    sess.run(turn, {input_real: images, input_z: z, learning_rate: RATE})
+                for train_opt in train_opts:
+                    sess.run(train_opt, {input_real: images, input_z: z, learning_rate: RATE})
 
             return timed(step, channels, steps)
 
@@ -228,12 +228,12 @@ def multiplication(name, size):
 
 
 def gflop(channels, updates):
-    """Return the GFLOP of a step for each of its pictures.
+    """Return the GFLOP of a step for each of its images.
 
     With D and G for one pass forwards, which TensorFlow counts: by its inputs and by its kernels, a
-    layer's gradients cost as much again each. Both together need G forwards and backwards, 3 G; D
-    forwards and backwards on real pictures, 3 D; on drawn ones also backwards to the pictures for G's
-    loss, 4 D. In turn, G's turn draws new pictures and judges them: G and D more.
+    layer's gradients cost as much again each. Simultaneous updates need G forwards and backwards, 3 G; D
+    forwards and backwards on real images, 3 D; on generated ones also backwards to the images for G's
+    loss, 4 D. Alternating, G's step draws new images and judges them: G and D more.
     """
     from facegen import notebook
     from facegen.session import tf
@@ -251,7 +251,7 @@ def gflop(channels, updates):
 
     d = forwards(functions.discriminator, BATCH, 28, 28, channels)
     g = forwards(lambda z: functions.generator(z, channels), BATCH, Z_DIM)
-    return {'together': 3 * g + 7 * d, 'in-turn': 4 * g + 8 * d}[updates]
+    return {'simultaneous': 3 * g + 7 * d, 'alternating': 4 * g + 8 * d}[updates]
 
 
 def one_way(way, channels, steps):
@@ -260,7 +260,7 @@ def one_way(way, channels, steps):
     if way in OURS or way == 'exercise':
         from facegen import session
 
-        changes = {'updates': 'in-turn', 'precision': 'auto', **OURS.get(way, {})}
+        changes = {'updates': 'alternating', 'precision': 'auto', **OURS.get(way, {})}
         bfloat16 = way in OURS and session.uses_bfloat16(changes['precision'])
         per_image = gflop(channels, changes['updates'])
         result['gflops_per_second'] = result['images_per_second'] * per_image

@@ -1,4 +1,4 @@
-"""Train the classifier whose features measure drawn digits; write its weights and test statistics.
+"""Train the classifier whose features measure generated digits; write its weights and test statistics.
 
 Needs the full MNIST, all four files, in --data-dir (downloaded where they are missing). Writes
 `digit_classifier.npz` and `mnist_test.npz`, of facegen/, to --out. Prints one JSON line. On one
@@ -37,7 +37,7 @@ KEPT_FEATURES = 2000  # of the test digits, evenly spaced: the first half of the
 
 
 def read(data_dir, part):
-    """Return (uint8 pictures [n, 28, 28, 1], labels [n]) of the 'train' or 't10k' digits."""
+    """Return (uint8 images [n, 28, 28, 1], labels [n]) of the 'train' or 't10k' digits."""
     places = data_dir, data_dir / 'mnist'
     names = f'{part}-images-idx3-ubyte', f'{part}-labels-idx1-ubyte'
     images, labels = (
@@ -51,7 +51,7 @@ def read(data_dir, part):
 
 
 def jitter(images, rng):
-    """Return pictures [n, 28, 28, 1], each turned, zoomed and shifted a little, bilinearly."""
+    """Return images [n, 28, 28, 1], each turned, zoomed and shifted a little, bilinearly."""
     count, side, *_ = images.shape
     angle = rng.uniform(-ROTATION, ROTATION, count)
     zoom = rng.uniform(1 - ZOOM, 1 + ZOOM, count)
@@ -75,7 +75,7 @@ def jitter(images, rng):
 def train(images, labels, epochs, seed):
     """Return the trained weights {name: float32 array}.
 
-    The features are scaled so that their mean square is 1, and the layer behind them inversely.
+    The features are scaled so that their mean square is 1, and the layer after them inversely.
     What the classifier says stays as it is, and distances do not depend on an arbitrary scale.
     """
     session.use_tf1()

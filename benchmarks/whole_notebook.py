@@ -2,7 +2,7 @@
 
 Prints one JSON line: wall seconds of the whole, most megabytes of all its processes together at any
 moment, medians and spreads of the repeats, and what it ran on. Works on a copy, so that the project's
-notebook and pictures stay as they are; the samples are fetched before the clock starts. Linux only.
+notebook and images stay as they are; the samples are fetched before the clock starts. Linux only.
 
     python benchmarks/whole_notebook.py [--repeats 3]
 """

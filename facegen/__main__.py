@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 
-from facegen.recipes import RECIPES, Recipe
+from facegen.recipes import RECIPES, Recipe, renamed
 
 PROGRAM = 'python -m facegen'
 NOTE = (
@@ -20,15 +20,15 @@ NOTE = (
 DEFAULT_RECIPES = {'mnist': 'digits', 'celeba': 'faces'}
 # That a training sees by default: minutes on two cores
 PICTURES = {'mnist': 120_000, 'celeba': 220_000, 'folder': 220_000}
-EVALUATED = {'mnist': 10_000, 'celeba': 2000, 'folder': 2000}  # pictures of a run
+EVALUATED = {'mnist': 10_000, 'celeba': 2000, 'folder': 2000}  # images of a run
 
 # What the endings of --out ask for; a path without one is a folder
 PICTURES_OUT = {
-    '.npy': 'all pictures',
+    '.npy': 'all images',
     '.png': 'a square grid',
     '.gif': 'a film',
     '.webp': 'a film',
-    '': 'single pictures',
+    '': 'single images',
 }
 MODELS_OUT = {'': 'a SavedModel', '.onnx': 'an ONNX model'}
 
@@ -56,7 +56,7 @@ def whole_number(lowest):
 
 def setting(text):
     """Return (name, value) of `NAME=VALUE`, a setting of a recipe; a value is a literal or a word."""
-    name, equals, value = text.partition('=')
+    name, equals, value = map(renamed, text.partition('='))
     names = [field.name for field in fields(Recipe)]
     if not equals or name not in names:
         raise argparse.ArgumentTypeError(f'{text!r} is not NAME=VALUE with one of {names}')
@@ -80,9 +80,7 @@ def path(text):
 
 def parser():
     """Return the parser of all verbs."""
-    main = Parser(
-        prog=PROGRAM, description='Train a face-generation GAN, and draw pictures with it.'
-    )
+    main = Parser(prog=PROGRAM, description='Train a face-generation GAN, and draw images with it.')
     verbs = main.add_subparsers(dest='verb', required=True, metavar='VERB', parser_class=Parser)
     formats = {'formatter_class': argparse.ArgumentDefaultsHelpFormatter}
 
@@ -90,33 +88,35 @@ def parser():
         'train', help='train a GAN and leave a run folder', description=NOTE, **formats
     )
     verb.set_defaults(run=train)
-    add_dataset_options(verb, 'mnist, celeba, or a folder of JPEG or PNG pictures', required=True)
+    add_dataset_options(verb, 'mnist, celeba, or a folder of JPEG or PNG images', required=True)
     verb.add_argument(
         '--epochs',
         type=whole_number(1),
         default=argparse.SUPPRESS,
-        help='passes over the pictures (default: without end if --max-steps or --minutes is given; '
-        'else those of the recipe for the full set, and of fewer pictures those that show '
+        help='passes over the images (default: without end if --max-steps or --minutes is given; '
+        'else those of the recipe for the full set, and of fewer images those that show '
         f'{PICTURES["mnist"]:,} for mnist and {PICTURES["celeba"]:,} for others, at least one)',
     )
     verb.add_argument(
         '--batch-size',
         type=whole_number(1),
         default=argparse.SUPPRESS,
-        help='pictures in a step (default: as the recipe says)',
+        help='images in a step (default: as the recipe says)',
     )
     verb.add_argument(
         '--image-size', type=whole_number(4), default=28, help='side in pixels, a multiple of 4'
     )
     verb.add_argument(
         '--recipe',
+        type=renamed,
         choices=sorted(RECIPES),
         default=argparse.SUPPRESS,
         help='settings of facegen/recipes.py (default: digits for mnist, faces otherwise)',
     )
     verb.add_argument(
         '--updates',
-        choices=['together', 'in-turn'],
+        type=renamed,
+        choices=['simultaneous', 'alternating'],
         default=argparse.SUPPRESS,
         help='how the two networks are updated (default: as the recipe says)',
     )
@@ -175,10 +175,10 @@ def parser():
         'runs` of the package tensorboard',
     )
 
-    verb = verbs.add_parser('generate', help='draw pictures with a trained generator', **formats)
+    verb = verbs.add_parser('generate', help='draw images with a trained generator', **formats)
     verb.set_defaults(run=generate)
     verb.add_argument('run_dir', metavar='RUN', type=path, help='the run folder of a training')
-    verb.add_argument('--count', type=whole_number(1), default=25, help='number of pictures')
+    verb.add_argument('--count', type=whole_number(1), default=25, help='number of images')
     verb.add_argument('--seed', type=whole_number(0), default=0, help='of the latents')
     add_weights_option(verb)
     verb.add_argument(
@@ -186,7 +186,7 @@ def parser():
         type=output,
         required=True,
         default=argparse.SUPPRESS,
-        help='FILE.npy: all pictures, uint8 [count, height, width, channels]; FILE.png: a square grid; '
+        help='FILE.npy: all images, uint8 [count, height, width, channels]; FILE.png: a square grid; '
         'FOLDER, without an ending: 000000.png and so on; FILE.gif, FILE.webp: a film of the way '
         'from latent to latent and back to the first. A file is replaced, a folder never',
     )
@@ -213,8 +213,8 @@ def parser():
 
     verb = verbs.add_parser(
         'evaluate',
-        help='say in numbers how good drawn pictures are',
-        description='Print one JSON object: what drawn pictures score, and, under "real", what as '
+        help='say in numbers how good generated images are',
+        description='Print one JSON object: what generated images score, and, under "real", what as '
         'many real ones do. facegen/evaluation.py says what each number means.',
         **formats,
     )
@@ -223,18 +223,18 @@ def parser():
         'source',
         metavar='RUN|FILE.npy',
         type=path,
-        help='the run folder of a training, or pictures: uint8 [count, height, width, channels]',
+        help='the run folder of a training, or images: uint8 [count, height, width, channels]',
     )
     add_dataset_options(
         verb,
-        'the real pictures: mnist, celeba or a folder (default: mnist for pictures of one channel)',
+        'the real images: mnist, celeba or a folder (default: mnist for images of one channel)',
         required=False,
     )
     verb.add_argument(
         '--count',
         type=whole_number(1),
         default=argparse.SUPPRESS,
-        help='number of pictures (default: of a run 10,000 digits or 2,000 others, of a file all)',
+        help='number of images (default: of a run 10,000 digits or 2,000 others, of a file all)',
     )
     verb.add_argument(
         '--seed', type=whole_number(0), default=0, help='of the latents and of subsets'
@@ -279,7 +279,7 @@ def add_weights_option(verb):
 
 
 def add_dataset_options(verb, dataset_help, *, required):
-    """Add to a verb the options that say which real pictures it uses."""
+    """Add to a verb the options that say which real images it uses."""
     verb.add_argument(
         '--dataset',
         type=os.path.expanduser,
@@ -308,7 +308,7 @@ def kind_of(dataset):
         return dataset
     if dataset and Path(dataset).is_dir():
         return 'folder'
-    raise ValueError(f'--dataset {dataset} is neither mnist nor celeba nor a folder of pictures')
+    raise ValueError(f'--dataset {dataset} is neither mnist nor celeba nor a folder of images')
 
 
 def data_files(arguments):
@@ -327,7 +327,7 @@ def train(arguments):
     name = kind_of(arguments.dataset)
     if not 0 < options.get('minutes', 1) < math.inf:
         raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
-    sample = 'celeba' if name == 'folder' else name  # whose settings suit these pictures
+    sample = 'celeba' if name == 'folder' else name  # whose settings suit these images
     recipe = RECIPES[options.get('recipe', DEFAULT_RECIPES[sample])]
     named = ('updates', 'batch_size', 'precision', 'xla')
     changes = {name: options[name] for name in named if name in options} | dict(arguments.set)
@@ -344,7 +344,7 @@ def train(arguments):
         height=recipe.image_size,
         seed=arguments.seed,
     )
-    print(f'{dataset.shape[0]:,} pictures; training on {session.device()}')
+    print(f'{dataset.shape[0]:,} images; training on {session.device()}')
     limited = 'max_steps' in options or 'minutes' in options
     knobs = notebook.parameters()
     run_dir = notebook.definitions().train(
@@ -392,7 +392,7 @@ def run_and_step(arguments):
 
 
 def generate(arguments):
-    """Write pictures of a trained generator, which appear only when they are complete."""
+    """Write images of a trained generator, which appear only when they are complete."""
     from facegen import output
 
     out = arguments.out
@@ -427,7 +427,7 @@ def export(arguments):
 
 
 def evaluate(arguments):
-    """Print the scores of drawn pictures, and of real ones, as one JSON object on one line."""
+    """Print the scores of generated images, and of real ones, as one JSON object on one line."""
     with redirect_stdout(sys.stderr):
         scores = scores_of(arguments)
     print(json.dumps(scores, allow_nan=False))
@@ -458,7 +458,7 @@ def scores_of(arguments):
     if 'dataset' not in arguments:
         if shape[-1] != 1:
             raise ValueError(
-                f'--dataset is missing: {source} does not say which real pictures its own are '
+                f'--dataset is missing: {source} does not say which real images its own are '
                 'like; give celeba or a folder'
             )
         arguments.dataset = 'mnist'
@@ -482,7 +482,7 @@ def scores_of(arguments):
 
 
 def pictures_in(file):
-    """Return the pictures of an .npy file, uint8 [n, h, w, c], as a memory map."""
+    """Return the images of an .npy file, uint8 [n, h, w, c], as a memory map."""
     import numpy as np
 
     expected = 'expected uint8 [count, height, width, 1 or 3], as generate --out FILE.npy writes it'

@@ -1,4 +1,4 @@
-"""An average of a network's weights over training, which draws steadier pictures than the last."""
+"""An average of a network's weights over training, which draws steadier images than the last."""
 
 from contextlib import contextmanager
 

@@ -12,7 +12,7 @@ from facegen.run import START
 
 
 def total_steps(count, batch_size, epoch_count, max_steps):
-    """Return the number of steps over `count` pictures, None where only the clock decides."""
+    """Return the number of steps over `count` images, None where only the clock decides."""
     by_epochs = epoch_count and epoch_count * (count // batch_size)
     return min((steps for steps in (by_epochs, max_steps) if steps), default=None)
 
@@ -21,19 +21,19 @@ class Batches:
     """The batches of a training, from any position on.
 
     Iterating gives (epoch, step, done, images). Epochs and steps count from 1. `done` is the share of
-    the training that lies behind, 0 or more and below 1: of `steps`, or of the minutes if these run
-    out sooner. `position` is the one behind the batch that was given last.
+    the training that is over, 0 or more and below 1: of `steps`, or of the minutes if these run
+    out sooner. `position` is the one after the batch that was given last.
     """
 
     def __init__(
         self, get_batches, batch_size, epoch_count, steps=None, max_steps=None, minutes=None,
         start=START, *, clock=time.monotonic,
     ):  # fmt: skip
-        """Take `epoch_count` epochs of batches, None for ever, behind the position `start`.
+        """Take `epoch_count` epochs of batches (None: endlessly), from the position `start` on.
 
         They end early after `max_steps` steps, or with the first step that ends `minutes` or more
-        after the first was asked for. A classic `get_batches(batch_size)` is called anew for every
-        epoch, and behind a later start what it gave before is asked for again. One that takes
+        after the first was asked for. A classic `get_batches(batch_size)` is called anew forevery
+        epoch, and after a later start what it gave before is asked for again. One that takes
         `epoch`, as `helper.Dataset` does, is told which, from 0, so that its order depends on nothing
         else; one that takes `start` too, how many batches to leave out.
         """
@@ -47,7 +47,7 @@ class Batches:
                 deque(get_batches(batch_size), maxlen=0)
 
     def go_to(self, position):
-        """Continue behind an earlier position; its time is not given back."""
+        """Continue after an earlier position; its time is not given back."""
         self.position = replace(position, seconds=self.position.seconds)
         self.moved = True
 
@@ -81,7 +81,7 @@ class Batches:
                 self.position = replace(self.position, epoch=first.epoch + 1, batch=0)
 
     def done(self):
-        """Return the share of the training that lies behind the step before the current one."""
+        """Return the share of the training that is over the step before the current one."""
         by_steps = (self.position.step - 1) / self.steps if self.steps else 0
         return max(by_steps, self.share_of_minutes())
 
@@ -106,7 +106,7 @@ class Batches:
         return self.position.seconds / (60 * self.minutes) if self.minutes else 0
 
     def rest_of_epoch(self):
-        """Return an iterator over the batches behind the position in its epoch."""
+        """Return an iterator over the batches after the position in its epoch."""
         options = {'epoch': self.position.epoch, 'start': self.position.batch}
         if self.options == set(options):
             return iter(self.get_batches(self.batch_size, **options))
@@ -118,7 +118,7 @@ class Batches:
 def scheduled_rate(recipe, step, done):
     """Return the learning rate of a step, from 1 on, when a share `done` of the training is over.
 
-    It rises in a line over the first `rate_warmup` pictures, or the first tenth of the training if that
+    It rises in a line over the first `rate_warmup` images, or the first tenth of the training if that
     is shorter, and, where the recipe lets it decay, falls in a line to 0 at the end.
     """
     rate = recipe.learning_rate
@@ -135,7 +135,7 @@ def check_range(images):
     if not (low >= -0.501 and high <= 0.501):
         raise ValueError(
             f'get_batches gave values from {low} to {high}; expected [-0.5, 0.5]: '
-            'divide pictures of 0 to 255 by 255 and subtract 0.5'
+            'divide images of 0 to 255 by 255 and subtract 0.5'
         )
 
 
@@ -150,7 +150,7 @@ def random_keys(seed, position):
 def augment(images, recipe, seed):
     """Return images [batch, h, w, c] changed at random as the recipe says; `seed` is a list.
 
-    `random_flip` mirrors each picture, left to right, with probability 1/2.
+    `random_flip` mirrors each image, left to right, with probability 1/2.
     """
     if not recipe.random_flip:
         return images

@@ -13,9 +13,9 @@ CHECK_EVERY = 50  # steps from one look at all weights for NaN to the next
 MOST_DIVERGENCES = 3
 ADVICE = (
     'lower the learning rate (of a recipe: learning_rate), or choose another recipe, and look for '
-    'pictures with NaN'
+    'images with NaN'
 )
-# Real and drawn pictures move these averages in either order, and nothing ever reads them.
+# Real and generated images move these averages in either order, and nothing ever reads them.
 UNREAD = re.compile(r'discriminator/.*/moving_(mean|variance)')
 
 
@@ -23,7 +23,7 @@ class Checkpoints:
     """What initialises, saves, restores and checks the variables of the default graph.
 
     Saved are all: weights, batch-norm statistics, averages, what the optimisers keep, and counters;
-    but for the discriminator's batch-norm averages, which no picture and no training depends on.
+    but for the discriminator's batch-norm averages, which no image and no training depends on.
     """
 
     def __init__(self, *, tensorboard=False):

@@ -1,6 +1,6 @@
 """Kernel gradients of convolutions as one matrix product, which bfloat16 on a CPU makes faster.
 
-On small pictures, TensorFlow's own operation for them is three to five times as slow as the matrix
+On small images, TensorFlow's own operation for them is three to five times as slow as the matrix
 product of the same size, and took 40 % of a training step. Here the patches that the kernel saw are
 gathered into a matrix, and that is multiplied by the gradient of what the kernel made of them. The
 networks stay as they are: only the gradient functions of two operations are replaced.
@@ -13,7 +13,7 @@ import numpy as np
 from facegen import session
 from facegen.session import tf
 
-FEW_PIXELS = 64  # behind the convolution, for which the product is faster: 8x8, not 14x14
+FEW_PIXELS = 64  # after the convolution, for which the product is faster: 8x8, not 14x14
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def kernel_gradient(images, kernel, gradient, op):
 def patch_places(images, kernel, gradient, op):
     """Return which pixel lies below each weight of a kernel at each of its places, one after the other.
 
-    Pixels are counted row by row; beyond the border, it is the one behind the last. The arguments
+    Pixels are counted row by row; beyond the border, it is the one after the last. The arguments
     are shapes. Returns None where the product would be slower, or is not for such an `op`.
     """
     if None in (images.rank, gradient.rank):

@@ -16,7 +16,7 @@ PLAYERS = {'d_loss': 'discriminator', 'g_loss': 'generator'}
 
 
 class Thinned:
-    """The least, mean and greatest of every `size` values of a series that may grow for ever.
+    """The least, mean and greatest of every `size` values of a series that may grow forever.
 
     There are at most `most` such pieces: before one more begins, each two neighbours become one.
     """

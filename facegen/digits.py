@@ -75,7 +75,7 @@ def digit_features(images, *, weights=WEIGHTS):
     `weights` is the classifier's file, which stays open as a session. Computed on the CPU and in
     float32, so that numbers of two machines can be compared.
 
-    Raises ValueError for other pictures, or if the classifier's file is damaged; FileNotFoundError
+    Raises ValueError for other images, or if the classifier's file is damaged; FileNotFoundError
     if it is missing.
     """
     images = np.asarray(images)
@@ -85,7 +85,7 @@ def digit_features(images, *, weights=WEIGHTS):
             f'{images.dtype} {list(images.shape)}'
         )
     if not len(images):
-        raise ValueError('there are no pictures; expected at least 1')
+        raise ValueError('there are no images; expected at least 1')
     classify = opened_classifier(weights)
     parts = [
         classify(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)
@@ -96,7 +96,7 @@ def digit_features(images, *, weights=WEIGHTS):
 
 @functools.cache
 def opened_classifier(path):
-    """Return a function of uint8 pictures to (features, probabilities); its session stays open."""
+    """Return a function of uint8 images to (features, probabilities); its session stays open."""
     weights = read_arrays(path, weight_shapes())
     with tf.Graph().as_default() as graph, tf.device('/cpu:0'):
         images = tf.placeholder(tf.uint8, [None, SIDE, SIDE, 1])

@@ -1,4 +1,4 @@
-"""Directions among latents along which a generator's pictures change most."""
+"""Directions among latents along which a generator's images change most."""
 
 import numpy as np
 

@@ -1,7 +1,7 @@
-"""How good drawn pictures are: every number that this project gives about a set of pictures.
+"""How good generated images are: every number that this project gives about a set of images.
 
 Nothing here takes part in training. A number means little alone: `real_scores` says what real
-pictures score, which is the best that a generator can hope for.
+images score, which is the best that a generator can hope for.
 """
 
 import math
@@ -12,10 +12,10 @@ from facegen import metrics
 
 DATASETS = ('mnist', 'celeba', 'folder')
 MIN_PICTURES = 20  # fewer say nothing; 1,000 are few
-MOST_COMPARED = 2000  # pictures or features of either set, where a metric compares pairs
-MOST_REFERENCES = 10_000  # real pictures whose features are computed
+MOST_COMPARED = 2000  # images or features of either set, where a metric compares pairs
+MOST_REFERENCES = 10_000  # real images whose features are computed
 QUICK_REFERENCES = 5000
-PAIRED = 500  # pictures of either set whose distances to each other are averaged
+PAIRED = 500  # images of either set whose distances to each other are averaged
 
 NOT_IN_TABLE = {'seed', 'n_reference', 'precision_recall_n'}
 
@@ -25,33 +25,33 @@ SMALLEST_FACE = 8  # side that has features, pixels
 RARE_CLASS = 0.02  # share of a digit; real ones have 0.09 to 0.11
 HIGH_KL = 0.2  # nats; two digits missing are 0.22
 LOW_DIVERSITY = 0.5
-FAR = 0.7  # of the Fréchet distance of untrained pictures
-SETTLED_STEPS, SETTLED_PICTURES = 500, 50_000  # by which a working training draws pictures
+FAR = 0.7  # of the Fréchet distance of untrained images
+SETTLED_STEPS, SETTLED_PICTURES = 500, 50_000  # by which a working training draws images
 LOW_NEAREST_RATIO = 0.5
 HIGH_NEARER_SHARE = 0.2  # 0.01 is expected
 
 
 def evaluate(images, dataset_name, reference, *, seed=0):
-    """Return the scores of drawn `images` as a dictionary of plain numbers and lists.
+    """Return the scores of generated `images` as a dictionary of plain numbers and lists.
 
     Args:
         images: uint8 [n, h, w, c], n of 20 or more; for digits [n, 28, 28, 1].
         dataset_name: 'mnist', 'celeba' or 'folder'.
-        reference: uint8 [m, h, w, c], the real pictures at hand, which training may have seen.
+        reference: uint8 [m, h, w, c], the real images at hand, which training may have seen.
         seed: Of the subsets and projections.
 
     Digits are compared with MNIST's 10,000 test digits, by the features of `facegen.digits`; of
     these the kernel distance, precision and recall use 2,000, the last two by direction only.
-    Faces, and pictures of a folder, are compared with `reference`, by the features of
+    Faces, and images of a folder, are compared with `reference`, by the features of
     `facegen.faces`, and from 14x14 on have a sliced Wasserstein distance per level of a pyramid.
 
-    `diversity` is the mean distance between two pictures, over that of two real ones;
-    `nearest_ratio` and `nearer_than_real` (see `metrics.memorising`) say whether pictures of
-    `reference` are repeated, other than digits also mirrored. These are None where all real pictures
+    `diversity` is the mean distance between two images, over that of two real ones;
+    `nearest_ratio` and `nearer_than_real` (see `metrics.memorising`) say whether images of
+    `reference` are repeated, other than digits also mirrored. These are None where all real images
     are alike. Fréchet distance, precision, recall and sliced Wasserstein distance
     depend on n and on the size of `reference`, so compare equal sizes only.
 
-    Raises ValueError for pictures that do not fit each other or are too few.
+    Raises ValueError for images that do not fit each other or are too few.
     """
     images, reference = checked(images, dataset_name, reference)
     some = pick(images, MOST_COMPARED, seed)
@@ -64,13 +64,13 @@ def evaluate(images, dataset_name, reference, *, seed=0):
 
 
 def real_scores(dataset_name, reference, count, *, seed=0):
-    """Return what `count` real pictures of `reference` score, as `evaluate` would.
+    """Return what `count` real images of `reference` score, as `evaluate` would.
 
     Digits are any of `reference` (all where there are fewer than `count`), since test digits judge
-    them; the classifier knows them from its training. Of other pictures, at most half are held out
-    and compared with the rest. 'n' says how many there were: more drawn pictures, or drawn pictures
+    them; the classifier knows them from its training. Of other images, at most half are held out
+    and compared with the rest. 'n' says how many there were: more generated images, or generated images
     that are compared with more, have an easier time, but for the kernel distance. Whether real
-    pictures repeat real ones is not asked. The dictionary is empty if there are too few to hold any out.
+    images repeat real ones is not asked. The dictionary is empty if there are too few to hold any out.
 
     Raises ValueError like `evaluate`.
     """
@@ -91,16 +91,16 @@ def real_scores(dataset_name, reference, count, *, seed=0):
 
 
 class QuickEvaluation:
-    """A cheap evaluation of a few hundred pictures, again and again during a training.
+    """A cheap evaluation of a few hundred images, again and again during a training.
 
-    What it needs of the real pictures is computed once. It compares with the pictures that are
+    What it needs of the real images is computed once. It compares with the images that are
     trained on, never with test digits, so it may choose the weights that `evaluate` then judges.
     """
 
     def __init__(self, dataset_name, pixels):
         """Look at up to 5,000 of the real `pixels`, uint8 [m, h, w, c], m of 2 or more.
 
-        Digits that are not 28x28 are compared as other pictures are, and those below 8x8 by pixel.
+        Digits that are not 28x28 are compared as other images are, and those below 8x8 by pixel.
         """
         digits = dataset_name == 'mnist' and pixels.shape[1:] == DIGIT_SHAPE
         self.dataset_name = 'mnist' if digits else 'folder'
@@ -126,8 +126,8 @@ class QuickEvaluation:
 
 
 def score_table(drawn, real):
-    """Return the scores of drawn and of real pictures as lines of text, side by side."""
-    lines = [f'{"":30}{"drawn":>10}{"real":>10}']
+    """Return the scores of generated and of real images as lines of text, side by side."""
+    lines = [f'{"":30}{"generated":>10}{"real":>10}']
     for name, value in drawn.items():
         values = [value, real.get(name)]
         if isinstance(value, dict):
@@ -147,9 +147,9 @@ def row(label, numbers):
 
 
 def has_collapsed(scores, untrained=None):
-    """Tell whether pictures are nearly all alike, or hardly nearer to real ones than `untrained` are.
+    """Tell whether images are nearly all alike, or hardly nearer to real ones than `untrained` are.
 
-    Both are what a `QuickEvaluation` or `evaluate` says, `untrained` of what was drawn before the
+    Both are what a `QuickEvaluation` or `evaluate` says, `untrained` of what was generated before the
     first step, None if that is unknown. A distance that is NaN is far.
     """
     before = untrained['frechet_distance'] if untrained else 0
@@ -159,13 +159,13 @@ def has_collapsed(scores, untrained=None):
 
 
 def are_alike(scores):
-    """Tell whether pictures differ much less from each other than real ones do."""
+    """Tell whether images differ much less from each other than real ones do."""
     diversity = scores.get('diversity')
     return diversity is not None and diversity < LOW_DIVERSITY
 
 
 def is_settled(step, recipe):
-    """Tell whether a training that works draws recognisable pictures at a step: 500, or 50,000 pictures.
+    """Tell whether a training that works draws recognisable images at a step: 500, or 50,000 images.
 
     Not before the learning rate has been at its full height for as long as it took to rise.
     """
@@ -190,18 +190,18 @@ def collapsed_since(history, recipe):
 
 
 def warnings_of(scores):
-    """Return a sentence for every sign in `scores`, of either evaluation, of a failed training."""
+    """Return a sentence forevery sign in `scores`, of either evaluation, of a failed training."""
     return list(signs_of(scores).values())
 
 
 def signs_of(scores):
     """Return {name: sentence} of the signs of a failed training in `scores`, of either evaluation.
 
-    Where the pictures are alike, how often each digit is drawn follows from that, and is left out.
+    Where the images are alike, how often each digit is drawn follows from that, and is left out.
     """
     if are_alike(scores):
         found = {
-            'alike': 'The pictures are too much alike: they differ '
+            'alike': 'The images are too much alike: they differ '
             f'{scores["diversity"]:.2f} times as much as real ones do.'
         }
     else:
@@ -212,8 +212,8 @@ def signs_of(scores):
         or known.get('nearer_than_real', 0) > HIGH_NEARER_SHARE
     ):
         found['repeated'] = (
-            'The pictures may repeat training pictures: they lie '
-            f'{scores["nearest_ratio"]:.2f} times as far from the nearest one as real pictures do, '
+            'The images may repeat training images: they lie '
+            f'{scores["nearest_ratio"]:.2f} times as far from the nearest one as real images do, '
             f'and {scores["nearer_than_real"]:.0%} of them nearer than nearly all real ones.'
         )
     return found
@@ -257,7 +257,7 @@ def digit_scores(images, reference, seed):
 
 
 def face_scores(images, reference, seed):
-    """Return how pictures compare with those of `reference`, by features and by texture."""
+    """Return how images compare with those of `reference`, by features and by texture."""
     reference = pick(reference, MOST_REFERENCES, seed)
     real, _ = features_of(reference, 'celeba')
     fake, _ = features_of(images, 'celeba')
@@ -295,9 +295,9 @@ def unit(features):
 
 
 def features_of(images, dataset_name):
-    """Return (features [n, d], what the classifier says about digits, {} for other pictures).
+    """Return (features [n, d], what the classifier says about digits, {} for other images).
 
-    Features of pictures below 8x8 are their pixels, in [0, 1].
+    Features of images below 8x8 are their pixels, in [0, 1].
     """
     if dataset_name == 'mnist':
         from facegen.digits import digit_features
@@ -318,7 +318,7 @@ def diversity(images, reference, seed):
 
 
 def pick(pictures, count, seed):
-    """Return `count` pictures, drawn by `seed`, in their own order; all if there are fewer."""
+    """Return `count` images, drawn by `seed`, in their own order; all if there are fewer."""
     if len(pictures) <= count:
         return pictures
     chosen = np.random.default_rng(seed).choice(len(pictures), count, replace=False)
@@ -341,29 +341,29 @@ def checked(images, dataset_name, reference, *, at_least=MIN_PICTURES):
     if dataset_name not in DATASETS:
         raise ValueError(f'unknown data set {dataset_name!r}; choose one of {sorted(DATASETS)}')
     images, reference = np.asarray(images), np.asarray(reference)
-    for name, pictures in ('drawn', images), ('real', reference):
+    for name, pictures in ('generated', images), ('real', reference):
         if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
             raise ValueError(
-                f'the {name} pictures are {pictures.dtype} {list(pictures.shape)}; expected uint8 '
+                f'the {name} images are {pictures.dtype} {list(pictures.shape)}; expected uint8 '
                 '[n, height, width, 1 or 3], 0 to 255'
             )
         if len(pictures) < at_least:
             raise ValueError(
-                f'there are {len(pictures)} {name} pictures; expected at least {at_least}'
+                f'there are {len(pictures)} {name} images; expected at least {at_least}'
             )
     check_shapes(images.shape, dataset_name, reference.shape)
     return images, reference
 
 
 def check_shapes(shape, dataset_name, reference_shape):
-    """Raise ValueError if pictures [n, h, w, c] cannot be compared with real ones of that shape."""
+    """Raise ValueError if images [n, h, w, c] cannot be compared with real ones of that shape."""
     size, real_size = list(shape[1:]), list(reference_shape[1:])
     if dataset_name == 'mnist' and size != list(DIGIT_SHAPE):
         raise ValueError(
-            f'the drawn pictures are {size}, but the classifier that measures digits knows '
+            f'the generated images are {size}, but the classifier that measures digits knows '
             '[28, 28, 1] only: there are no scores for digits of another shape'
         )
     if size != real_size:
         raise ValueError(
-            f'the drawn pictures are {size}, the real ones {real_size}; expected one size'
+            f'the generated images are {size}, the real ones {real_size}; expected one size'
         )

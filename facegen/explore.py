@@ -26,7 +26,7 @@ class Choice(NamedTuple):
     """Where the sliders stand."""
 
     seed: int  # of the latents
-    other_seed: int  # of the latents on the way to which the pictures are
+    other_seed: int  # of the latents on the way to which the images are
     steps: tuple[float, ...]  # along each direction
     way: float = 0.0  # share of that way, in [0, 1]
     truncation: float = 1.0

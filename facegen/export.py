@@ -1,6 +1,6 @@
 """A trained generator for use without this project: as a SavedModel, or as ONNX.
 
-Both turn `latents`, float32 [n, z_dim] in [-1, 1], into `pictures`, uint8 [n, h, w, c]: the pictures
+Both turn `latents`, float32 [n, z_dim] in [-1, 1], into `pictures`, uint8 [n, h, w, c]: the images
 that `sampling.generate` returns, to be compared byte for byte and saved as they are.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 from facegen.sampling import latents, restored
 from facegen.session import tf
 
-COMPARED = 25  # pictures that an ONNX model has to draw like the generator
+COMPARED = 25  # images that an ONNX model has to draw like the generator
 TOLERANCE = 1  # of 255 levels: another library adds in another order, and then it rounds
 
 
 def save_model(folder, run, weights='last'):
-    """Save the generator of a run as a SavedModel in a new folder; return in words what it is.
+    """Save the generator of a run as a SavedModel in a new folder; return a description of it.
 
     Its signature is `serving_default`. `tf.saved_model.load` of a plain TensorFlow 2 loads it, where
     it draws the same bytes. Raises like `sampling.restored`.
@@ -38,10 +38,10 @@ def save_model(folder, run, weights='last'):
 
 
 def save_onnx(file, run, weights='last'):
-    """Save the generator of a run as an ONNX model in a file; return in words what it is.
+    """Save the generator of a run as an ONNX model in a file; return a description of it.
 
     Raises ModuleNotFoundError without tf2onnx and onnxruntime, ValueError for layers that ONNX lacks,
-    or if onnxruntime draws other pictures than the generator, and like `sampling.restored`.
+    or if onnxruntime draws other images than the generator, and like `sampling.restored`.
     """
     missing = [name for name in ('tf2onnx', 'onnxruntime') if not find_spec(name)]
     if missing:
@@ -70,7 +70,7 @@ def save_onnx(file, run, weights='last'):
 
 
 def check_onnx(model, z, expected):
-    """Raise ValueError unless a model is ONNX, and makes the pictures `expected` of latents z."""
+    """Raise ValueError unless a model is ONNX, and makes the images `expected` of latents z."""
     import onnx
     import onnxruntime
 
@@ -87,21 +87,19 @@ def check_onnx(model, z, expected):
     difference = np.abs(pictures.astype(int) - expected).max()
     if difference > TOLERANCE:
         raise ValueError(
-            f'the pictures of the ONNX model differ from those of the generator by {difference} of '
+            f'the images of the ONNX model differ from those of the generator by {difference} of '
             f'255 levels; expected at most {TOLERANCE}: {advice}'
         )
 
 
 def uint8_pictures(generator):
-    """Add to the graph what `sampling.to_uint8` does; return the pictures, uint8 [n, h, w, c]."""
+    """Add to the graph what `sampling.to_uint8` does; return the images, uint8 [n, h, w, c]."""
     with generator.sess.graph.as_default():
         levels = (tf.clip_by_value(generator.samples, -1.0, 1.0) + 1.0) * 127.5
         return tf.cast(tf.rint(levels), tf.uint8)
 
 
 def described(generator):
-    """Return what goes in and what comes out, in words."""
+    """Return a description of what goes in and what comes out."""
     _, height, width, channels = generator.samples.shape
-    return (
-        f'from latents [n, {generator.z_dim}] to uint8 pictures [n, {height}, {width}, {channels}]'
-    )
+    return f'from latents [n, {generator.z_dim}] to uint8 images [n, {height}, {width}, {channels}]'

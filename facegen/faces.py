@@ -1,24 +1,24 @@
 """What faces look like in a few hundred numbers, without a trained network: numpy only.
 
-Distances between pictures, and between sets of them, are taken in this space. It was chosen by
-`benchmarks/face_embedding.py`, which ranks damaged and drawn faces in it and in others.
+Distances between images, and between sets of them, are taken in this space. It was chosen by
+`benchmarks/face_embedding.py`, which ranks damaged and generated faces in it and in others.
 """
 
 import numpy as np
 
-GRID = 4  # cells along each side of a picture
+GRID = 4  # cells along each side of an image
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # in which brightness rises: (down, right)
 OCTAVE_WEIGHTS = (1.5, 1.0, 1.0)  # of edges at full, half and quarter size
 COLOUR_WEIGHT = 0.7  # of mean colours beside edges: light and tint should count, but for less
 EDGE_SCALE = 1.4  # brings the mean square of a feature near 1, where (x·y / d + 1)^3 bends
 CONTRAST_FLOOR = 0.05  # mean rise over two pixels, of 1, below which edges count for less
-CHUNK = 250  # pictures at a time, which bounds the memory
+CHUNK = 250  # images at a time, which bounds the memory
 
 
 def face_features(images):
     """Return features float32 [n, d] of uint8 images [n, h, w, c]; for c = 3, d is 240, for 1 208.
 
-    Each picture is cut into 4x4 overlapping cells. A cell gives its mean colour, in [-0.7, 0.7], and,
+    Each image is cut into 4x4 overlapping cells. A cell gives its mean colour, in [-0.7, 0.7], and,
     at three sizes s (full, half, quarter) and in four directions u, how brightness y rises:
 
         e[s, u] = w[s] mean(max(0, u · grad y_s)),    f[s, u] = 1.4 e[s, u] / (mean e + floor) >= 0
@@ -28,28 +28,28 @@ def face_features(images):
     raises, stays. They are gradient histograms (Dalal and Triggs 2005), at several sizes, with the
     divisive normalisation of visual cortex (Heeger 1992). d does not depend on the size.
 
-    Raises ValueError for other pictures: sides are multiples of 4, from 8 on, c is 1 or 3.
+    Raises ValueError for other images: sides are multiples of 4, from 8 on, c is 1 or 3.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(
-            'expected pictures as uint8 [n, h, w, c], 0 to 255, with c of 1 or 3; found '
+            'expected images as uint8 [n, h, w, c], 0 to 255, with c of 1 or 3; found '
             f'{images.dtype} {list(images.shape)}'
         )
     if any(side < 8 or side % 4 for side in images.shape[1:3]):
         raise ValueError(
-            'expected pictures with sides that are multiples of 4 pixels, from 8 on; found '
+            'expected images with sides that are multiples of 4 pixels, from 8 on; found '
             f'{images.shape[1]} x {images.shape[2]}'
         )
     if not len(images):
-        raise ValueError('there are no pictures; expected at least 1')
+        raise ValueError('there are no images; expected at least 1')
     return np.concatenate(
         [features_of_chunk(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
     )
 
 
 def features_of_chunk(images):
-    """Return the features of a few pictures; see `face_features`."""
+    """Return the features of a few images; see `face_features`."""
     images = images.astype(np.float32) / 255
     brightness = images.mean(axis=-1, keepdims=True)
     edges = []

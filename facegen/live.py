@@ -1,7 +1,7 @@
 """What one sees of a training while it runs: text in a terminal, one area in a notebook.
 
 The area is two outputs of the cell that change in place, by Jupyter's display updates: text, and a
-picture of the latest grid beside the curves. JupyterLab, Notebook 7, VS Code and nbclient know these
+image of the latest grid beside the curves. JupyterLab, Notebook 7, VS Code and nbclient know these
 updates, need nothing installed for them, and save the last state.
 """
 
@@ -37,12 +37,12 @@ def training_bar(run, settings, steps):
 
 @functools.cache
 def say_there_is_text_only():
-    """Say once why an IPython without a notebook shows no picture."""
-    print('no notebook shows this, so progress is text; pictures are in the run folder, in samples')
+    """Say once why an IPython without a notebook shows no image."""
+    print('no notebook shows this, so progress is text; images are in the run folder, in samples')
 
 
 def losses_line(line, epoch_count):
-    """Return a line of `RunFolder.history` in words."""
+    """Return a line of `RunFolder.history` as text."""
     return (
         f'Epoch {line["epoch"]}/{epoch_count or "?"} Step {line["step"]}... '
         f'Discriminator Loss: {line["d_loss"]:.4f}... Generator Loss: {line["g_loss"]:.4f}'
@@ -50,10 +50,10 @@ def losses_line(line, epoch_count):
 
 
 def score_line(line):
-    """Return a line of `RunFolder.scores` in words."""
+    """Return a line of `RunFolder.scores` as text."""
     confident = line.get('confident_share')
-    clear = f', {confident:.0%} of the digits clear' if confident is not None else ''
-    return f'Step {line["step"]}: Fréchet distance {line["frechet_distance"]:.4g}{clear}'
+    sure = f', confident of {confident:.0%} of the digits' if confident is not None else ''
+    return f'Step {line["step"]}: Fréchet distance {line["frechet_distance"]:.4g}{sure}'
 
 
 def warning_lines(scores, recipe):
@@ -82,12 +82,12 @@ def collapse(last, since, recipe, has_worked):
         )
     if rate < LOW_RATE and not has_worked:
         return (
-            f'The training has hardly begun: its pictures {what}. Go on for longer, or start again '
+            f'The training has hardly begun: its images {what}. Go on for longer, or start again '
             f'with a higher learning rate (it is {rate:g}; try {10 * rate:g}).'
         )
     when = '' if since == last['step'] else f' (since step {since})'
     return (
-        f'The training has collapsed{when}: its pictures {what}. Start again with a lower learning '
+        f'The training has collapsed{when}: its images {what}. Start again with a lower learning '
         f'rate (it is {rate:g}; try {rate / 2:g}), then with another seed or recipe.'
     )
 
@@ -110,7 +110,7 @@ class TextBar:
             self.bar.close()
 
     def begin(self, step, **options):
-        """Show the bar of a training that starts behind `step`."""
+        """Show the bar of a training that starts after `step`."""
         size = self.settings['batch_size']
         total = self.steps and self.steps * size
         self.bar = helper.progress(total=total, initial=step * size, unit=' images', **options)
@@ -158,10 +158,10 @@ class LiveArea(TextBar):
         super().__init__(run, settings, steps)
         self.text, self.picture = helper.Output(), helper.Output()
         self.bar_line, self.line, self.scores = '', None, []  # what the text says
-        self.grid, self.curves = None, None  # what the picture shows
+        self.grid, self.curves = None, None  # what the image shows
 
     def __exit__(self, *_):
-        """Leave the last state, its picture in few bytes."""
+        """Leave the last state, its image in few bytes."""
         super().__exit__()
         if self.grid:
             self.show_picture(final=True)
@@ -237,5 +237,5 @@ class LiveArea(TextBar):
         else:
             image.save(file, 'PNG', compress_level=1)  # in half the time
         png = base64.b64encode(file.getvalue()).decode()
-        text = f'the latest grid beside the curves, behind step {self.step():,}'
+        text = f'the latest grid beside the curves, after step {self.step():,}'
         self.picture.show({'image/png': png, 'text/plain': text}, {'image/png': {'alt': text}})

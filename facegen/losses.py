@@ -15,7 +15,7 @@ def least_squares(real_logits, fake_logits, recipe):
 
     d_loss = E[(D(x) - (1 - smoothing))^2] / 2 + E[D(G(z))^2] / 2
     g_loss = E[(D(G(z)) - 1)^2] / 2
-    with D the logits. The paper's label of real pictures is 1; smoothing lowers it.
+    with D the logits. The paper's label of real images is 1; smoothing lowers it.
     """
     real_label = 1.0 - recipe.smoothing
     d_loss = mean((real_logits - real_label) ** 2) / 2 + mean(fake_logits**2) / 2
@@ -38,7 +38,7 @@ def relativistic(real_logits, fake_logits, recipe):
 
     d_loss = E[softplus(-(D(x) - D(G(z))))]
     g_loss = E[softplus(-(D(G(z)) - D(x)))]
-    with D the logits and each drawn picture beside one real one. (As in R3GAN, Huang et al. 2024,
+    with D the logits and each generated image beside one real one. (As in R3GAN, Huang et al. 2024,
     arXiv:2501.05441.)
     """
     lead = real_logits - fake_logits
@@ -54,8 +54,8 @@ R1_EVERY = 4  # steps from one penalty to the next
 def r1_penalty(real_logits, images, recipe):
     """Return a scalar that keeps D flat around real `images`, of which it makes `real_logits`.
 
-    r1_weight / 2 E[|dD(x)/dx|^2], with D the logits and x in [-1, 1] (R1: Mescheder et al. 2018,
-    arXiv:1801.04406, equation 9). A D that knows its pictures by heart is steep around them. The
+    gamma / 2 E[|dD(x)/dx|^2], with D the logits and x in [-1, 1] (R1: Mescheder et al. 2018,
+    arXiv:1801.04406, equation 9). A D that knows its images by heart is steep around them. The
     penalty costs a second derivative, so only one step in R1_EVERY has it, as many times as heavy,
     and the others have 0 (lazy regularisation: Karras et al. 2020, arXiv:1912.04958, appendix B).
     The steps are those of the graph's global step, which D's optimiser counts.
@@ -64,7 +64,7 @@ def r1_penalty(real_logits, images, recipe):
     def penalty():
         (slopes,) = tf.gradients(real_logits, images)
         squares = tf.reduce_sum(slopes**2, axis=[1, 2, 3])
-        return R1_EVERY * recipe.r1_weight / 2 * mean(squares)
+        return R1_EVERY * recipe.gamma / 2 * mean(squares)
 
     step = tf.train.get_or_create_global_step()
     return tf.cond(tf.equal(step % R1_EVERY, 0), penalty, lambda: tf.zeros([], real_logits.dtype))
@@ -74,7 +74,7 @@ D_OUTPUTS = ('d_real', 'd_fake')
 
 
 def note_d_outputs(real_logits, fake_logits):
-    """Put into the graph, to be logged, the mean probabilities of real and of drawn pictures.
+    """Put into the graph, to be logged, the mean probabilities of real and of generated images.
 
     They go to the collections 'd_real' and 'd_fake'.
     """
@@ -89,7 +89,7 @@ def noted_d_outputs():
 
 
 def undecided_losses(recipe):
-    """Return the recipe's (d_loss, g_loss) if D answers every picture as half real, half drawn.
+    """Return the recipe's (d_loss, g_loss) if D answers every image as half real, half drawn.
 
     That is D = 1/2, a logit of 0, or for least squares the middle of the two labels.
     """

@@ -1,6 +1,6 @@
-"""How like real pictures drawn ones are, in numbers; numpy only, on features or pixels.
+"""How like real images generated ones are, in numbers; numpy only, on features or pixels.
 
-Features are rows [n, d] of any network, pictures are [n, h, w, c]. Nothing here is random but where
+Features are rows [n, d] of any network, images are [n, h, w, c]. Nothing here is random but where
 a seed is taken, and every function raises ValueError for shapes that do not fit, for too few rows,
 and for NaN.
 """
@@ -133,11 +133,11 @@ def coverage(centres, rows, k):
 
 
 def class_report(probabilities):
-    """Return what a classifier's probabilities [n, classes] say about n pictures, as a dictionary.
+    """Return what a classifier's probabilities [n, classes] say about n images, as a dictionary.
 
-    mean_confidence: mean of each picture's highest probability.
-    confident_share: share of pictures whose highest probability is above 0.9.
-    class_histogram: share of pictures by their most probable class.
+    mean_confidence: mean of each image's highest probability.
+    confident_share: share of images whose highest probability is above 0.9.
+    class_histogram: share of images by their most probable class.
     class_kl: KL(class_histogram || uniform) = sum_c p_c log(classes p_c), nats, 0 to log classes.
     """
     probabilities = checked(probabilities, 'probabilities', at_least=1)
@@ -159,13 +159,13 @@ def class_report(probabilities):
     }
 
 
-# Pictures -----------------------------------------------------------------------------------------
+# Images -----------------------------------------------------------------------------------------
 
 
 def sliced_wasserstein(real, fake, *, seed=0):
-    """Return {side of a level: distance x 1000} of two sets of pictures [n, side, side, c].
+    """Return {side of a level: distance x 1000} of two sets of images [n, side, side, c].
 
-    For each level of the Laplacian pyramid: 64 random 7x7 patches of every picture, each channel
+    For each level of the Laplacian pyramid: 64 random 7x7 patches of every image, each channel
     scaled to mean 0 and variance 1 over its own set, then the Wasserstein distance of order 1 along
     512 random directions, averaged (Karras et al. 2018, arXiv:1710.10196, appendix B). It sees
     texture and sharpness at each size; it sees neither brightness and contrast nor where a patch
@@ -177,12 +177,12 @@ def sliced_wasserstein(real, fake, *, seed=0):
     real, fake = checked_pictures(real, 'real'), checked_pictures(fake, 'fake')
     if real.shape != fake.shape:
         raise ValueError(
-            f'real pictures are {list(real.shape)}, fake ones {list(fake.shape)}; expected equally '
+            f'real images are {list(real.shape)}, fake ones {list(fake.shape)}; expected equally '
             'many of one size'
         )
     if real.shape[1] != real.shape[2] or real.shape[1] < LOWEST_SIDE or len(real) < 2:
         raise ValueError(
-            f'pictures are {list(real.shape)}; expected at least 2, square, of {LOWEST_SIDE} '
+            f'images are {list(real.shape)}; expected at least 2, square, of {LOWEST_SIDE} '
             'pixels or more'
         )
     distances = {}
@@ -209,7 +209,7 @@ def laplacian(pictures):
 
 
 def blurred(pictures):
-    """Return pictures [n, h, w, c] convolved with BLUR along both axes, mirrored at the edges."""
+    """Return images [n, h, w, c] convolved with BLUR along both axes, mirrored at the edges."""
     for axis in 1, 2:
         width = [(0, 0)] * 4
         width[axis] = (2, 2)
@@ -249,21 +249,21 @@ def projected_distance(a, b, rng):
 
 
 def nearest(samples, pictures, *, skip=None):
-    """Return (Euclidean distances float64 [n], indices [n]) of each sample's nearest picture.
+    """Return (Euclidean distances float64 [n], indices [n]) of each sample's nearest image.
 
-    Both are uint8 pictures or features, [n, ...] and [m, ...] of one shape. `skip` [n] names, for
-    every sample, one picture that does not count, such as itself.
+    Both are uint8 images or features, [n, ...] and [m, ...] of one shape. `skip` [n] names, for
+    every sample, one image that does not count, such as itself.
     """
     samples, pictures = checked_rows(samples, 'samples'), checked_rows(pictures, 'pictures')
     if samples.shape[1] != pictures.shape[1]:
         raise ValueError(
-            f'a sample has {samples.shape[1]} numbers, a picture {pictures.shape[1]}; expected '
-            'pictures of one size'
+            f'a sample has {samples.shape[1]} numbers, an image {pictures.shape[1]}; expected '
+            'images of one size'
         )
     if not len(samples) or len(pictures) < (1 if skip is None else 2):
         raise ValueError(
-            f'there are {len(samples)} samples and {len(pictures)} pictures; expected at least 1 '
-            'of each, and 2 pictures where one is skipped'
+            f'there are {len(samples)} samples and {len(pictures)} images; expected at least 1 '
+            'of each, and 2 images where one is skipped'
         )
     count = len(samples)
     centre = samples.mean(axis=0, dtype=np.float64).astype(np.float32)  # keeps rounding small
@@ -271,7 +271,7 @@ def nearest(samples, pictures, *, skip=None):
     best, indices = np.full(count, np.inf, np.float32), np.zeros(count, int)
     for part in chunks(len(pictures), max(count, pictures.shape[1])):
         candidates = pictures[part].astype(np.float32) - centre
-        # Without the samples' own lengths, which do not change which picture is nearest.
+        # Without the samples' own lengths, which do not change which image is nearest.
         distances = (candidates * candidates).sum(axis=1) - 2 * (queries @ candidates.T)
         if skip is not None:
             here = np.flatnonzero((skip >= part.start) & (skip < part.start + len(candidates)))
@@ -288,9 +288,9 @@ def nearest(samples, pictures, *, skip=None):
 
 
 def nearest_or_mirrored(samples, pictures, *, skip=None):
-    """Return what `nearest` does, of pictures [n, h, w, c] and their mirror images.
+    """Return what `nearest` does, of images [n, h, w, c] and their mirror images.
 
-    An index of m or more, with m pictures, is the mirror image of picture index - m.
+    An index of m or more, with m images, is the mirror image of image index - m.
     """
     distances, indices = nearest(samples, pictures, skip=skip)
     mirrored, mirrored_indices = nearest(samples, pictures[:, :, ::-1], skip=skip)
@@ -300,20 +300,20 @@ def nearest_or_mirrored(samples, pictures, *, skip=None):
 
 
 def memorising(samples, training, held_out=None, *, seed=0, mirrored=False):
-    """Return how much nearer to training pictures the samples lie than real pictures do.
+    """Return how much nearer to training images the samples lie than real images do.
 
-    nearest_ratio: median distance of a sample to its nearest training picture, over that of a
-    held-out picture. About 1: the generator draws new pictures; well below 1: it repeats what it
-    saw. Pictures that are smoother than real ones lie a little nearer, too.
-    nearer_than_real: share of samples nearer to a training picture than 99 % of held-out pictures
+    nearest_ratio: median distance of a sample to its nearest training image, over that of a
+    held-out image. About 1: the generator draws new images; well below 1: it repeats what it
+    saw. Images that are smoother than real ones lie a little nearer, too.
+    nearer_than_real: share of samples nearer to a training image than 99 % of held-out images
     are; about 0.01 for a generator that draws new ones.
 
-    Distances are Euclidean, of pixels or features [n, ...]; with `mirrored`, of pictures, those to the
-    mirror images count too, of which a training may have seen as many. Without `held_out` pictures, training
-    pictures take their place, as many as samples, drawn by `seed`: each one's nearest *other*
-    training picture. That equals held-out pictures unless the set holds copies, which make real
-    pictures look nearer than they are; both numbers are None if most of it are copies. Needs 2
-    training pictures.
+    Distances are Euclidean, of pixels or features [n, ...]; with `mirrored`, of images, those to the
+    mirror images count too, of which a training may have seen as many. Without `held_out` images, training
+    images take their place, as many as samples, drawn by `seed`: each one's nearest *other*
+    training image. That equals held-out images unless the set holds copies, which make real
+    images look nearer than they are; both numbers are None if most of it are copies. Needs 2
+    training images.
     """
     search = nearest_or_mirrored if mirrored else nearest
     if held_out is None:
@@ -370,12 +370,12 @@ def checked_pair(real, fake, *, at_least):
 
 
 def checked_pictures(pictures, name):
-    """Return pictures as an array; raise ValueError unless finite and [n, h, w, 1 or 3]."""
+    """Return images as an array; raise ValueError unless finite and [n, h, w, 1 or 3]."""
     pictures = np.asarray(pictures)
     if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
-        raise ValueError(f'{name} pictures are {list(pictures.shape)}; expected [n, h, w, 1 or 3]')
+        raise ValueError(f'{name} images are {list(pictures.shape)}; expected [n, h, w, 1 or 3]')
     if not np.isfinite(pictures).all():
-        raise ValueError(f'{name} pictures hold NaN or infinite values; did the training diverge?')
+        raise ValueError(f'{name} images hold NaN or infinite values; did the training diverge?')
     return pictures
 
 

@@ -79,7 +79,7 @@ def parameters(path=NOTEBOOK):
 def execute(path=NOTEBOOK, out=None, **overrides):
     """Run the notebook in a kernel of its own, in its own folder; save it to `out` (default: itself).
 
-    `overrides` are injected behind the parameter cell. Execution times and the Python version are
+    `overrides` are injected after the parameter cell. Execution times and the Python version are
     not recorded, so that a second run differs only where results do. A failing cell raises
     nbclient's CellExecutionError, after what ran was saved.
 

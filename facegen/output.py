@@ -15,7 +15,7 @@ import helper
 FOLDER = ''  # the ending of a path that is to be a folder
 FILMS = {'.gif': 'GIF', '.webp': 'WEBP'}
 FILM_STEPS = 8  # frames from one latent to the next
-FILM_SIDE = 112  # pixels of a frame at most, if its pictures are smaller
+FILM_SIDE = 112  # pixels of a frame at most, if its images are smaller
 FILM_MILLISECONDS = 80  # that each frame stays
 GIF_COLORS = 128  # in all frames; with more, 25 faces take over 1 MB
 
@@ -28,7 +28,7 @@ class Output(NamedTuple):
 
     @classmethod
     def named(cls, text):
-        """Return the output of that name; one without an ending, or with a slash behind, is a folder."""
+        """Return the output of that name; one without an ending, or with a slash after, is a folder."""
         path = Path(text).expanduser()
         is_folder = text.endswith(('/', os.sep))
         return cls(path, FOLDER if is_folder else path.suffix.lower())
@@ -50,7 +50,7 @@ class Output(NamedTuple):
 
     @contextmanager
     def complete(self):
-        """Yield a path beside it that becomes it at the end; after an error it is what it was."""
+        """Yield a temporary path, renamed to the real one at the end; after an error nothing has changed."""
         partial = self.path.with_name(f'.{self.path.name}.partial')
         remove(partial)
         try:
@@ -69,38 +69,38 @@ def remove(path):
 
 
 def save_pictures(path, images, kind):
-    """Save uint8 pictures [n, h, w, c] as an `Output` of a kind says; return in words what it holds."""
+    """Save uint8 images [n, h, w, c] as an `Output` of a kind says; return a description of it."""
     if kind in FILMS:
         return save_film(path, images, FILMS[kind])
     return {'.npy': save_array, '.png': save_grid, FOLDER: save_singly}[kind](path, images)
 
 
 def save_array(path, images):
-    """Save uint8 pictures [n, h, w, c] for `np.load`; return words."""
+    """Save uint8 images [n, h, w, c] for `np.load`; return a description."""
     with path.open('wb') as file:
         np.save(file, images, allow_pickle=False)
-    return f'{len(images)} pictures'
+    return f'{len(images)} images'
 
 
 def save_grid(path, images):
-    """Save as many uint8 pictures [n, h, w, c] as fill a square, as one PNG; return words."""
+    """Save as many uint8 images [n, h, w, c] as fill a square, as one PNG; return a description."""
     grid = helper.images_square_grid(images, mode_of(images), value_range=(0, 255))
     grid.save(path, 'PNG')
     shown = math.isqrt(len(images)) ** 2
     left_out = len(images) - shown
-    return f'{shown} pictures' + (f' ({left_out} more do not fill a square)' if left_out else '')
+    return f'{shown} images' + (f' ({left_out} more do not fill a square)' if left_out else '')
 
 
 def save_singly(path, images):
-    """Save uint8 pictures [n, h, w, c] as 000000.png and so on in a new folder; return words."""
+    """Save uint8 images [n, h, w, c] as 000000.png and so on in a new folder; return a description."""
     path.mkdir()
     for number, image in enumerate(images):
         as_picture(image).save(path / f'{number:06d}.png')
-    return f'{len(images)} pictures'
+    return f'{len(images)} images'
 
 
 def save_film(path, images, kind):
-    """Save uint8 frames [n, h, w, c] as an endless GIF or, without loss, WebP; return words."""
+    """Save uint8 frames [n, h, w, c] as an endless GIF or, without loss, WebP; return a description."""
     factor = max(1, FILM_SIDE // images.shape[1])
     palette = None
     if kind == 'GIF' and mode_of(images) == 'RGB':  # one palette, so that no colour flickers
@@ -119,7 +119,7 @@ def save_film(path, images, kind):
 
 
 def mode_of(images):
-    """Return Pillow's mode of pictures [..., c]."""
+    """Return Pillow's mode of images [..., c]."""
     return 'L' if images.shape[-1] == 1 else 'RGB'
 
 

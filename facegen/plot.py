@@ -35,9 +35,9 @@ MARKERS = {  # for those who see no colours
     'd_fake': TRIANGLES,
 }
 CAPTION_HEIGHT = 22  # pixels
-NOTEBOOK_WIDTH = 880  # pixels, of a picture that fits into a notebook's page
+NOTEBOOK_WIDTH = 880  # pixels, of an image that fits into a notebook's page
 MOST_ENLARGED = 3
-FRAME = 2  # pixels around each picture of a sheet
+FRAME = 2  # pixels around each image of a sheet
 DESCRIPTION = 'Description'  # a keyword of PNG
 
 
@@ -53,34 +53,34 @@ def show(image, alt=None):
 
         file = io.BytesIO()
         few_colors(image).save(file, 'PNG', optimize=True)
-        alt = alt or image.info.get(DESCRIPTION, 'a grid of pictures')
+        alt = alt or image.info.get(DESCRIPTION, 'a grid of images')
         content = {'image/png': base64.b64encode(file.getvalue()).decode(), 'text/plain': alt}
         display(content, raw=True, metadata={'image/png': {'alt': alt}})
 
 
 def described(image, text):
-    """Return the picture with a text for readers who do not see it."""
+    """Return the image with a text for readers who do not see it."""
     image.info[DESCRIPTION] = text
     return image
 
 
 def few_colors(image, count=128):
-    """Return the picture in its most useful colours, which take a third of the bytes."""
+    """Return the image in its most useful colours, which take a third of the bytes."""
     return image.quantize(count, kmeans=5) if image.mode == 'RGB' else image
 
 
 def enlarge(image, factor=3):
-    """Return the picture `factor` times as large, every pixel a sharp square."""
+    """Return the image `factor` times as large, every pixel a sharp square."""
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
 def loss_curves(run_dir, *, window=25):
-    """Draw both losses of a run over its steps and, below, what D said and how good pictures were.
+    """Draw both losses of a run over its steps and, below, what D said and how good images were.
 
     Dashed lines are `losses.undecided_losses`, and 1/2: a discriminator that cannot tell real from
     drawn. Thick lines are means over `window` steps, thin ones the steps themselves; the highest
     peaks of the losses are cut off. What D said is the mean probability that it gave to real and to
-    drawn pictures, 'd_real' and 'd_fake' of the log, where it has these. The Fréchet distances are
+    generated images, 'd_real' and 'd_fake' of the log, where it has these. The Fréchet distances are
     those of the run's evaluations, on a logarithmic scale, with a ring around the best; there may be
     none.
     """
@@ -101,7 +101,7 @@ def loss_curves(run_dir, *, window=25):
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     text = 'Curves over the steps: losses of discriminator and generator'
     if judged:
-        text += ', what the discriminator said of real and of drawn pictures'
+        text += ', what the discriminator said of real and of generated images'
     if scores:
         text += f', Fréchet distance, at best {min(s["frechet_distance"] for s in scores):.3g}'
     return described(rendered(figure), text)
@@ -123,9 +123,9 @@ def draw_losses(axes, history, undecided, window):
 
 
 def draw_verdicts(axes, history, window):
-    """Draw the mean probability, of each step, that D gave to real and to drawn pictures."""
-    draw_trend(axes, history, 'd_real', window, label='D of real pictures')
-    draw_trend(axes, history, 'd_fake', window, label='D of drawn pictures')
+    """Draw the mean probability, of each step, that D gave to real and to generated images."""
+    draw_trend(axes, history, 'd_real', window, label='D of real images')
+    draw_trend(axes, history, 'd_fake', window, label='D of generated images')
     axes.axhline(0.5, color='grey', linestyle='--', linewidth=1)
     write_beside(axes, 0.5)
     axes.set_ylabel('probability "real"')
@@ -170,7 +170,7 @@ def class_histogram(scores):
     """Draw how often each digit was drawn, as the 'class_histogram' of scores says, in percent.
 
     A generator that draws all of k classes equally often stays by chance within the grey band,
-    1/k +- 3 sqrt((1/k)(1 - 1/k) / n) for n pictures (the normal approximation), 997 times out of 1,000
+    1/k +- 3 sqrt((1/k)(1 - 1/k) / n) for n images (the normal approximation), 997 times out of 1,000
     in each class. Bars that end outside are hatched.
     """
     shares, count = np.asarray(scores['class_histogram']), scores['n']
@@ -188,7 +188,7 @@ def class_histogram(scores):
         bar = axes.bar(digit, 100 * share, width=0.7, edgecolor='black', linewidth=0.8, **look)
         axes.bar_label(bar, fmt='%.1f', label_type='center', fontsize=12, bbox=label)
     axes.set_xticks(range(len(shares)))
-    axes.set_xlabel(f'what the classifier sees in {count:,} drawn digits')
+    axes.set_xlabel(f'what the classifier sees in {count:,} generated digits')
     axes.set_ylabel('share, %')
     axes.set_ylim(0, 110 * max(shares.max(), even + spread))
     percent = ', '.join(f'{digit}: {share:.1%}' for digit, share in enumerate(shares))
@@ -219,7 +219,7 @@ def before_after(run_dir):
     samples = by_step(run_dir)
     return described(
         side_by_side([samples[0], samples[-1]], factor=2),
-        'Two grids of the same latents, before the training and behind it',
+        'Two grids of the same latents, before the training and after it',
     )
 
 
@@ -269,7 +269,7 @@ def side_by_side(samples, *, factor, gap=6):
 def nearest_pictures(images, pictures, *, mirrored=False, factor=2, gap=2):
     """Put uint8 `images` [n, h, w, c] in one row, and below each the nearest of `pictures` (pixels).
 
-    With `mirrored`, their mirror images count as pictures too.
+    With `mirrored`, their mirror images count as images too.
     """
     search = metrics.nearest_or_mirrored if mirrored else metrics.nearest
     _, indices = search(images, pictures)
@@ -282,14 +282,14 @@ def nearest_pictures(images, pictures, *, mirrored=False, factor=2, gap=2):
     ]
     return described(
         enlarge(Image.fromarray(np.vstack(rows).squeeze()), factor),
-        f'{len(images)} drawn pictures, and below each the training picture nearest to it',
+        f'{len(images)} generated images, and below each the training image nearest to it',
     )
 
 
 def sheet(pictures, *, rows=(), columns=(), framed=()):
-    """Put uint8 pictures [rows, columns, h, w, c] in a table, in few colours.
+    """Put uint8 images [rows, columns, h, w, c] in a table, in few colours.
 
-    `rows` are texts to the left, `columns` above it, `framed` the (row, column) of pictures that get
+    `rows` are texts to the left, `columns` above it, `framed` the (row, column) of images that get
     a frame. It is enlarged as far as it fits into a notebook, at most three times.
     """
     pictures = in_few_colors(pictures)
@@ -316,7 +316,7 @@ def sheet(pictures, *, rows=(), columns=(), framed=()):
 
 
 def in_few_colors(pictures):
-    """Return uint8 pictures [rows, columns, h, w, c] as RGB ones, in few colours for all together."""
+    """Return uint8 images [rows, columns, h, w, c] as RGB ones, in few colours for all together."""
     rows, columns, height, width, channels = pictures.shape
     mosaic = pictures.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
     image = Image.fromarray(mosaic.squeeze(-1) if channels == 1 else mosaic)
@@ -326,11 +326,11 @@ def in_few_colors(pictures):
 
 
 def walk(draw, z, *, frames=9, kept=0):
-    """Show a walk through latents z [n, z_dim] and back to the first; `draw` makes pictures of them.
+    """Show a walk through latents z [n, z_dim] and back to the first; `draw` makes images of them.
 
-    Row i goes in `frames` pictures from z[i], framed, towards z[i + 1], on the arc of
+    Row i goes in `frames` images from z[i], framed, towards z[i + 1], on the arc of
     `sampling.slerp`. The first `kept` numbers of a latent stay those of z[i] through the row: where
-    they choose a category, the picture would jump on the way.
+    they choose a category, the image would jump on the way.
     """
     on_the_way = sampling.walk(z[:, kept:], frames)
     latents = np.hstack([z[:, :kept].repeat(frames, axis=0), on_the_way])
@@ -339,7 +339,7 @@ def walk(draw, z, *, frames=9, kept=0):
         pictures.reshape(len(z), frames, *pictures.shape[1:]),
         framed=[(i, 0) for i in range(len(z))],
     )
-    return described(table, f'{len(z)} rows of {frames} pictures, each turning into the next row')
+    return described(table, f'{len(z)} rows of {frames} images, each turning into the next row')
 
 
 def corners(draw, z, *, side=5, kept=0):
@@ -356,9 +356,7 @@ def corners(draw, z, *, side=5, kept=0):
         pictures.reshape(side, side, *pictures.shape[1:]),
         framed=[(i, j) for i in (0, side - 1) for j in (0, side - 1)],
     )
-    return described(
-        table, f'{side}x{side} pictures that turn into each other from corner to corner'
-    )
+    return described(table, f'{side}x{side} images that turn into each other from corner to corner')
 
 
 def truncation(draw, z, *, factors=(1.5, 1, 0.7, 0.4)):
@@ -366,7 +364,7 @@ def truncation(draw, z, *, factors=(1.5, 1, 0.7, 0.4)):
 
     It is the truncation trick, w' = c + psi (w - c) with c the centre (Karras et al. 2019,
     arXiv:1812.04948, appendix B), for latents uniform in [-1, 1], whose centre is 0. Below 1 the
-    pictures are more usual and less varied, above 1 the other way. A psi above 0 keeps the place of
+    images are more usual and less varied, above 1 the other way. A psi above 0 keeps the place of
     the largest number, and so the category.
     """
     table = sheet(

@@ -5,12 +5,26 @@ from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
-CHOICES = {  # what a setting in words may say
+CHOICES = {  # what a textual setting may be
     'initializer': ('xavier', 'normal'),
     'loss': ('non-saturating', 'least-squares', 'hinge', 'relativistic'),
-    'updates': ('in-turn', 'together'),
+    'updates': ('alternating', 'simultaneous'),
     'precision': ('auto', 'float32', 'float16'),
 }
+
+
+# What recipes and settings were called in earlier versions, in whose runs they stand
+RENAMED = {
+    'mirrored': 'classic',
+    'r1_weight': 'gamma',
+    'together': 'simultaneous',
+    'in-turn': 'alternating',
+}
+
+
+def renamed(word):
+    """Return what a recipe, a setting or its value is called now."""
+    return RENAMED.get(word, word) if isinstance(word, str) else word
 
 
 @dataclass(frozen=True)
@@ -18,37 +32,36 @@ class Recipe:
     """The settings of one way to train the GAN; the defaults are the textbook's."""
 
     # The networks; d_ is the discriminator, g_ the generator.
-    image_size: int = 28  # side of a square picture, pixels, a multiple of 4
+    image_size: int = 28  # side of a square image, pixels, a multiple of 4
     kernel_size: int = 5  # side of every (transposed) convolution kernel, pixels
-    d_filters: tuple[int, ...] = (64, 128, 256)  # of its convolutions, each halves the picture
+    d_filters: tuple[int, ...] = (64, 128, 256)  # of its convolutions, each halves the image
     g_filters: tuple[int, ...] = (256, 128)  # of its layers but the last, each twice the size
-    g_last_filters: int = (
-        0  # of a layer at full size, behind which a 3x3 convolution draws; 0: none
-    )
-    d_hidden: int = 0  # units of a dense layer behind its convolutions; 0: none
-    g_hidden: int = 0  # units of a dense layer between the latent and its first picture; 0: none
+    g_last_filters: int = 0  # of a layer at full size, after which a 3x3 convolution draws; 0: none
+    d_hidden: int = 0  # units of a dense layer after its convolutions; 0: none
+    g_hidden: int = 0  # units of a dense layer between the latent and its first image; 0: none
     d_leak: float = 0.2  # slope of the leaky ReLU for negative inputs; 0: plain ReLU
     g_leak: float = 0.2
-    dropout: float = 0.0  # share of D's features, behind all its convolutions but the first
+    dropout: float = 0.0  # share of D's features, after all its convolutions but the first
     initializer: Literal['xavier', 'normal'] = 'xavier'  # normal: N(0, 0.02)
     z_dim: int = 100  # length of a latent
     z_categories: int = 0  # kinds of latents, by the largest of the first so many numbers; 0: none
     # The losses
     loss: Literal['non-saturating', 'least-squares', 'hinge', 'relativistic'] = 'non-saturating'
-    smoothing: float = 0.1  # the label of real pictures is 1 - smoothing, that of fakes stays 0
-    r1_weight: float = 0.0  # of the penalty on D's slope at real pictures (losses.r1_penalty)
+    smoothing: float = 0.1  # the label of real images is 1 - smoothing, that of fakes stays 0
+    gamma: float = 0.0  # of the penalty on D's slope at real images (losses.r1_penalty)
     # The training
-    updates: Literal['in-turn', 'together'] = 'in-turn'  # D then G, or both from one forward pass
+    # D and then G, or both from one forward pass
+    updates: Literal['alternating', 'simultaneous'] = 'alternating'
     # auto: bfloat16 where the CPU multiplies it; float16: on a GPU, with scaled losses
     precision: Literal['auto', 'float32', 'float16'] = 'auto'
     xla: bool = False  # compile the graph; for GPUs, a CPU is slower with it
-    batch_size: int = 64  # pictures
+    batch_size: int = 64  # images
     learning_rate: float = 3e-4  # Adam's step size, at its highest
-    rate_warmup: int = 0  # pictures over which the rate rises (batches.scheduled_rate); 0: none
+    rate_warmup: int = 0  # images over which the rate rises (batches.scheduled_rate); 0: none
     rate_decay: bool = False  # whether the learning rate falls to 0, in a line, over the run
     beta1: float = 0.45  # Adam's decay of the mean gradient
-    ema_half_life: int = 0  # pictures in which a weight's share in its average halves; 0: none
-    random_flip: bool = False  # mirror half of the pictures; right for faces, wrong for digits
+    ema_half_life: int = 0  # images in which a weight's share in its average halves; 0: none
+    random_flip: bool = False  # mirror half of the images; right for faces, wrong for digits
     mnist_epochs: int = 2  # over the full set, 60,000 digits
     celeba_epochs: int = 1  # over the full set, 202,599 faces
 
@@ -77,7 +90,7 @@ class Recipe:
             'celeba_epochs': 1,
         }
         or_none = ['ema_half_life', 'd_hidden', 'g_hidden', 'g_last_filters', 'z_categories']
-        or_none += ['rate_warmup', 'r1_weight']
+        or_none += ['rate_warmup', 'gamma']
         for name, lowest in (least | dict.fromkeys(or_none, 0)).items():
             if not lowest <= getattr(self, name) < math.inf:
                 raise ValueError(f'{name} is {getattr(self, name)}; expected at least {lowest}')
@@ -108,8 +121,8 @@ DIGITS = Recipe(
     d_hidden=512,
     g_hidden=512,
     z_categories=20,
-    r1_weight=2.0,
-    updates='together',
+    gamma=2.0,
+    updates='simultaneous',
     batch_size=32,
     learning_rate=3.2e-3,
     rate_warmup=3200,
@@ -120,8 +133,8 @@ DIGITS = Recipe(
 FACES = Recipe(
     kernel_size=4,
     g_last_filters=64,
-    r1_weight=0.03,
-    updates='together',
+    gamma=0.03,
+    updates='simultaneous',
     learning_rate=8e-4,
     beta1=0.5,
     ema_half_life=20_000,
@@ -141,7 +154,7 @@ OURS = {'learning_rate': 2e-4, 'beta1': 0.5}  # the DCGAN's, where a description
 DCGAN = Recipe(g_filters=(256, 128, 64), g_leak=0.0, initializer='normal', batch_size=128, **OURS)
 DCGAN_STATED = 'd_leak g_leak initializer z_dim loss batch_size learning_rate beta1'
 PUBLISHED = {
-    'mirrored': Published(
+    'classic': Published(
         CLASSIC,
         ' '.join(f.name for f in fields(Recipe) if f.name not in ('precision', 'xla')),
         'The textbook network, with the settings that most public notebooks of the exercise share.',
@@ -153,9 +166,9 @@ PUBLISHED = {
         'of D; it is what `tf.layers` gives all others.',
     ),
     'relu': Published(
-        Recipe(d_leak=0.0, g_leak=0.0, updates='together', **OURS),
+        Recipe(d_leak=0.0, g_leak=0.0, updates='simultaneous', **OURS),
         'd_leak g_leak updates',
-        'Stated too: batch norm in both networks, tanh, pictures in [-1, 1], smoothing (not how much).',
+        'Stated too: batch norm in both networks, tanh, images in [-1, 1], smoothing (not how much).',
     ),
     'dcgan': Published(
         DCGAN,
@@ -205,6 +218,7 @@ def published_table():
 
 def recipe_named(name):
     """Return the recipe of that name; raise ValueError, with all names, if there is none."""
+    name = renamed(name)
     if name not in RECIPES:
         raise ValueError(f'there is no recipe {name!r}; choose one of {sorted(RECIPES)}')
     return RECIPES[name]

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from facegen.recipes import Recipe
+from facegen.recipes import Recipe, renamed
 
 KEPT = 2  # last checkpoints: an older one helps where the newest is damaged
 GENERATOR = 'generator.meta'
@@ -173,7 +173,7 @@ def hindrances(stored, wanted):
 
 
 def named(path):
-    """Return a path with a name to put a number behind, which '.' lacks."""
+    """Return a path with a name to put a number after, which '.' lacks."""
     path = Path(path)
     return path if path.name else path.resolve()
 
@@ -187,7 +187,7 @@ class RunFolder:
     """The files of one run.
 
     `config.json`; `generator.meta`, the graph that draws its samples; `log.jsonl`, the losses of each
-    step; `scores.jsonl`, how good the pictures were; `samples/step_000000.png`…; `checkpoints/`, the
+    step; `scores.jsonl`, how good the images were; `samples/step_000000.png`…; `checkpoints/`, the
     last weights; `best/`, those with the best score; `figures/`, what `plot.save_figures` has drawn;
     `events.out.tfevents.…`, the same for TensorBoard, where a training was told to write it. Used as a
     context, it lets other processes write to it at the end.
@@ -352,6 +352,8 @@ class RunFolder:
             raise ValueError(f'{file} is damaged ({error}); train again') from error
         if not isinstance(config, dict):
             raise ValueError(f'{file} is damaged (it holds no settings); train again')
+        if isinstance(recipe := config.get('recipe'), dict):
+            config['recipe'] = {renamed(name): renamed(value) for name, value in recipe.items()}
         return config
 
     def recipe(self):
@@ -398,7 +400,7 @@ class RunFolder:
         return any(line['step'] == step for line in self.scores())
 
     def add_scores(self, step, scores):
-        """Note the scores of the pictures at `step`, and keep its checkpoint if it is the best yet.
+        """Note the scores of the images at `step`, and keep its checkpoint if it is the best yet.
 
         The best has the lowest 'frechet_distance'.
         """
@@ -481,7 +483,7 @@ class RunFolder:
         saved = self.index_files({'last': 'checkpoints', 'best': 'best'}[weights])
         if not saved and weights == 'best':
             raise FileNotFoundError(
-                f'{self.path} holds no best weights: its pictures were not evaluated; use the last'
+                f'{self.path} holds no best weights: its images were not evaluated; use the last'
             )
         if not saved:
             raise FileNotFoundError(f'{self.path} holds no weights yet; let its training finish')

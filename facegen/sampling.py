@@ -1,4 +1,4 @@
-"""Latents, and the pictures that the generator of a run makes of them."""
+"""Latents, and the images that the generator of a run makes of them."""
 
 from contextlib import closing, contextmanager
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from facegen.run import GENERATOR
 from facegen.session import tf
 
 SIGNATURE = 'samples'  # of a stored graph
-DRAWN_AT_ONCE = 100  # pictures
+DRAWN_AT_ONCE = 100  # images
 
 
 def latents(seed, count, z_dim):
@@ -25,7 +25,7 @@ def latents(seed, count, z_dim):
 
 
 def slerp(a, b, t):
-    """Return what lies between latents on the arc from a to b, a share t of its angle behind a.
+    """Return what lies between latents on the arc from a to b, a share t of its angle after a.
 
     slerp(a, b, t) = ((1 - t) |a| + t |b|) (cos(t w) a / |a| + sin(t w) p)
 
@@ -108,9 +108,9 @@ def sampling_graph(input_z, samples):
 
 
 class Sampler(NamedTuple):
-    """A generator in a session: the placeholder of its latents, and the pictures it makes of them.
+    """A generator in a session: the placeholder of its latents, and the images it makes of them.
 
-    Called with latents [n, z_dim] it returns uint8 pictures [n, h, w, c].
+    Called with latents [n, z_dim] it returns uint8 images [n, h, w, c].
     """
 
     sess: tf.Session
@@ -123,7 +123,7 @@ class Sampler(NamedTuple):
         return self.input_z.shape[1]
 
     def __call__(self, z):
-        """Return the pictures of latents."""
+        """Return the images of latents."""
         return np.concatenate(
             [
                 to_uint8(self.sess.run(self.samples, {self.input_z: z[at : at + DRAWN_AT_ONCE]}))
@@ -209,7 +209,7 @@ def rebuilt(run):
 
 
 def generate(run, count, seed, *, weights='last'):
-    """Return `count` pictures of a trained generator, uint8 [count, height, width, channels].
+    """Return `count` images of a trained generator, uint8 [count, height, width, channels].
 
     They are its raw output for the latents `latents(seed, count, z_dim)`. Raises like `restored`.
     """

@@ -59,7 +59,7 @@ def use_tf1():
     """
     warnings.filterwarnings('ignore', r'`tf\.layers\.\w+` is deprecated', UserWarning)
     tf.get_logger().addFilter(is_no_deprecation)
-    tf.get_logger().setLevel('WARNING')  # not a line for every file that is restored
+    tf.get_logger().setLevel('WARNING')  # not a line forevery file that is restored
     tf.disable_v2_behavior()
     tf.enable_resource_variables()
 
@@ -83,7 +83,7 @@ def has_bfloat16():
 
 
 def device():
-    """Return what trainings run on, in words."""
+    """Return what trainings run on, as text."""
     if GPUS:
         return f'{len(GPUS)} GPU' + 's' * (len(GPUS) > 1)
     precision = 'bfloat16 convolutions' if has_bfloat16() else 'float32'
@@ -115,7 +115,7 @@ def config(precision='auto', *, xla=False):
     proto = tf.ConfigProto(allow_soft_placement=True)
     proto.gpu_options.allow_growth = True
     rewrites = proto.graph_options.rewrite_options
-    # The remapper fails, loudly and without effect, on a leaky ReLU behind a bias and its gradient.
+    # The remapper fails, loudly and without effect, on a leaky ReLU after a bias and its gradient.
     rewrites.remapping = RewriterConfig.OFF
     if uses_bfloat16(precision):
         rewrites.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON

@@ -28,7 +28,7 @@ class Stop:
             signal.raise_signal(number)
             return
         self.requested, self.at = True, now
-        print('stopping behind this step; once more stops at once', flush=True)
+        print('stopping after this step; once more stops at once', flush=True)
 
     def give_back(self):
         """Let the signals do what they did before."""

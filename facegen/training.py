@@ -16,7 +16,7 @@ from facegen.sampling import Sampler, latents, sampling_graph
 from facegen.session import tf
 from facegen.stopping import stop_signals
 
-EVALUATED = 1000  # pictures that are drawn for every evaluation of a training
+EVALUATED = 1000  # images that are drawn forevery evaluation of a training
 COUNTS = ('batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images')
 LIMITS = ('epoch_count', 'max_steps')  # may be None, but not all of these and `minutes`
 
@@ -218,12 +218,12 @@ def check_arguments(
         raise ValueError(f"data_image_mode is {data_image_mode!r}; expected 'L' or 'RGB'")
     if helper.CHANNELS[data_image_mode] != channels:
         raise ValueError(
-            f'pictures of mode {data_image_mode!r} have {helper.CHANNELS[data_image_mode]} channel(s), '
+            f'images of mode {data_image_mode!r} have {helper.CHANNELS[data_image_mode]} channel(s), '
             f'but data_shape says {channels}'
         )
     if size != [recipe.image_size] * 2:
         raise ValueError(
-            f'pictures are {size[0]}x{size[1]}, but the recipe draws '
+            f'images are {size[0]}x{size[1]}, but the recipe draws '
             f'{recipe.image_size}x{recipe.image_size}; make both equal'
         )
     return replace(

@@ -64,7 +64,7 @@ def sample_digits(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def tiny_pictures(tmp_path_factory):
-    """A folder of 42 small colour pictures, decoded already."""
+    """A folder of 42 small colour images, decoded already."""
     import numpy as np
     from PIL import Image
 

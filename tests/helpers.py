@@ -55,7 +55,7 @@ def start(script, *args):
 
 
 def untrained_run(path, **config):
-    """Make a run whose small generator has random weights: 8x8 grey pictures, three categories."""
+    """Make a run whose small generator has random weights: 8x8 grey images, three categories."""
     from facegen import notebook
     from facegen.recipes import Recipe
     from facegen.run import RunFolder

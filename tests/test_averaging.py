@@ -22,7 +22,7 @@ def network(is_train):
 
 
 def test_average_follows_its_formula():
-    decay = 0.5  # a batch of 10 pictures and a half-life of 10
+    decay = 0.5  # a batch of 10 images and a half-life of 10
     with tf.Graph().as_default(), tf.Session() as sess:
         network(is_train=True)
         kernel = next(v for v in tf.global_variables() if 'kernel' in v.name)

@@ -132,7 +132,7 @@ def test_total_steps():
 @pytest.mark.parametrize('value', [255, -1, float('nan')])
 def test_batches_out_of_range(value):
     batches = Batches(lambda batch_size: iter([np.full([2, 4, 4, 1], value)]), 2, 1)
-    with pytest.raises(ValueError, match=r'expected \[-0.5, 0.5\]: divide pictures of 0 to 255'):
+    with pytest.raises(ValueError, match=r'expected \[-0.5, 0.5\]: divide images of 0 to 255'):
         next(iter(batches))
 
 

@@ -58,15 +58,15 @@ def test_memory_of_children_is_seen_at_its_peak(imported):
 
 
 def test_step_reports_its_share_of_matrix_products():
-    together, product = lines_of(
-        'step', '--ways', 'together', '--steps', 2, '--repeats', 1, '--matrix', 512
+    step, product = lines_of(
+        'step', '--ways', 'simultaneous', '--steps', 2, '--repeats', 1, '--matrix', 512
     )
-    assert together['way'] == 'together'
+    assert step['way'] == 'simultaneous'
     assert product['way'].startswith('matmul-')
-    per_image = together['gflops_per_second'] / together['images_per_second']
+    per_image = step['gflops_per_second'] / step['images_per_second']
     assert per_image == pytest.approx(37.2 / 64, rel=0.02)
-    share = together['gflops_per_second'] / product['gflops_per_second']
-    assert together['share_of_matmul'] == pytest.approx(share, rel=0.1, abs=0.006)
+    share = step['gflops_per_second'] / product['gflops_per_second']
+    assert step['share_of_matmul'] == pytest.approx(share, rel=0.1, abs=0.006)
 
 
 def test_feel_of_an_import():
@@ -78,7 +78,7 @@ def test_feel_of_an_import():
 @pytest.mark.slow
 def test_feel_of_pictures_and_previews(sample_data):
     lines = lines_of(
-        'feel', '--measures', 'pictures', 'previews', '--repeats', 1, '--previews', 2,
+        'feel', '--measures', 'images', 'previews', '--repeats', 1, '--previews', 2,
         '--data-dir', sample_data,
     )  # fmt: skip
     seconds = {(line['run'], line['measure']): line['seconds'] for line in lines if 'run' in line}
@@ -96,7 +96,7 @@ def test_feel_of_pictures_and_previews(sample_data):
 
 @pytest.mark.slow
 def test_growth_and_its_figure(tmp_path):
-    """Two sides, two counts of pictures and ten epochs: enough for five straight lines and a figure."""
+    """Two sides, two counts of images and ten epochs: enough for five straight lines and a figure."""
     faces = tmp_path / 'data' / 'celeba_sample'
     faces.mkdir(parents=True)
     for number in range(10):

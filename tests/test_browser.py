@@ -201,7 +201,7 @@ def show_in(page, size):
 
 
 def stop_behind(page, step):
-    """Press the stop button when the last cell's training is behind a step; return its last step."""
+    """Press the stop button when the last cell's training is after a step; return its last step."""
     wait_for_last_output(page, r'Step (\d+)\.\.\. Discriminator Loss', above=step)
     page.locator('jp-button[data-command="notebook:interrupt-kernel"]').click()
     last = wait_for_last_output(page, r'stopped after step ([\d,]+)')
@@ -211,7 +211,7 @@ def stop_behind(page, step):
 
 @pytest.fixture(scope='module')
 def stopped(page):
-    """After Run All, and the stop button in the last cell: the step behind which that stopped."""
+    """After Run All, and the stop button in the last cell: the step after which that stopped."""
     choose(page, 'Run', 'Run All Cells')
     return stop_behind(page, 0)
 
@@ -224,12 +224,12 @@ def test_every_cell_finishes(page, stopped):
 
 @pytest.mark.parametrize('size', SIZES)
 def test_nothing_overflows(page, stopped, size, tmp_path):
-    """Every picture is there, and nothing is wider than its place; tmp_path gets screenshots."""
+    """Every image is there, and nothing is wider than its place; tmp_path gets screenshots."""
     show_in(page, size)
     with suppress(PlaywrightTimeoutError):  # it takes a moment to arrange itself
         page.wait_for_function(f'() => ({TOO_WIDE})().length == 0', timeout=30_000)
     for number, picture in enumerate(page.locator('.jp-Notebook img').all()):
-        picture.evaluate("picture => picture.scrollIntoView({block: 'end'})")
+        picture.evaluate("image => picture.scrollIntoView({block: 'end'})")
         page.screenshot(path=tmp_path / f'{number:02}.png')
     pictures = page.evaluate(PICTURES)
     assert len(pictures) > 12

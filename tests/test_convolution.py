@@ -116,7 +116,7 @@ def test_float32_is_left_alone():
 
 
 def test_networks_of_the_notebook_get_them(always, notebook):
-    """Those of D's last two convolutions, for real and drawn pictures, and of G's first."""
+    """Those of D's last two convolutions, for real and generated images, and of G's first."""
     graph = trainer.graph_of(notebook, CLASSIC, (64, 28, 28, 1))
     products = {op.name for op in graph.get_operations() if op.type == 'GatherV2'}
     assert {

@@ -7,7 +7,7 @@ from facegen import digits, metrics
 
 
 def test_classifier_knows_the_sample_digits(sample_digits):
-    """Picture i shows the digit i % 10."""
+    """Image i shows the digit i % 10."""
     features, probabilities = digits.digit_features(sample_digits)
     assert features.shape == (5000, 64)
     assert features.dtype == probabilities.dtype == np.float32
@@ -30,7 +30,7 @@ def test_committed_files_are_small_plain_and_belong_together():
     test = digits.test_set_statistics()
     assert test.features.shape == (2000, 64)
     np.testing.assert_array_equal(test.covariance, test.covariance.T)
-    # The kept features are a fifth of those behind the moments
+    # The kept features are a fifth of those after the moments
     distance = metrics.frechet_distance(*metrics.moments(test.features), test.mean, test.covariance)
     assert 0.001 < distance < 0.5
 

@@ -1,4 +1,4 @@
-"""What README promises: its commands, its pictures, its files."""
+"""What README promises: its commands, its images, its files."""
 
 import ast
 import json

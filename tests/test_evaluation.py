@@ -1,4 +1,4 @@
-"""Scores of digits and of other pictures: that each moves the right way, and what is refused."""
+"""Scores of digits and of other images: that each moves the right way, and what is refused."""
 
 import json
 import math
@@ -91,12 +91,12 @@ def test_memorised_digits_are_told(sample_digits):
     scores = evaluation.evaluate(noisy(sample_digits[:400], 3), 'mnist', sample_digits)
     assert scores['frechet_distance'] < 1.5  # which sees nothing of it
     (warning,) = evaluation.warnings_of(scores)
-    assert 'may repeat training pictures' in warning
+    assert 'may repeat training images' in warning
     assert '100% of them nearer' in warning
 
 
 def test_real_scores(sample_digits):
-    """As many digits as asked for, or all; they score what `evaluate` says about such pictures."""
+    """As many digits as asked for, or all; they score what `evaluate` says about such images."""
     scores = evaluation.real_scores('mnist', sample_digits[:600], 300)
     assert (scores['n'], scores['n_reference']) == (300, 600)
     assert evaluation.real_scores('mnist', sample_digits[:600], 9999)['n'] == 600
@@ -213,8 +213,8 @@ def test_quick_evaluation_of_few_pictures_of_other_sizes(size):
 @pytest.mark.parametrize(
     ('images', 'name', 'message'),
     [
-        (np.zeros([19, 28, 28, 1], np.uint8), 'mnist', '19 drawn pictures; expected at least 20'),
-        (np.zeros([200, 28, 28, 1]), 'mnist', 'drawn pictures are float64 .* expected uint8'),
+        (np.zeros([19, 28, 28, 1], np.uint8), 'mnist', '19 generated images; expected at least 20'),
+        (np.zeros([200, 28, 28, 1]), 'mnist', 'generated images are float64 .* expected uint8'),
         (np.zeros([200, 28, 28], np.uint8), 'mnist', 'expected uint8'),
         (np.zeros([200, 32, 32, 1], np.uint8), 'mnist', r'knows \[28, 28, 1\] only'),
         (np.zeros([200, 28, 28, 3], np.uint8), 'mnist', r'knows \[28, 28, 1\] only'),

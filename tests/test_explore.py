@@ -50,7 +50,7 @@ def test_every_slider_redraws_and_the_button_goes_back(run):
     with restored(run) as trained:
         explorer = Explorer(trained, seed=5, kept=3)
         start = grid_of(explorer)
-        assert start.shape == (448, 448)  # 4x4 pictures of 8x8 pixels, 14 times as large
+        assert start.shape == (448, 448)  # 4x4 images of 8x8 pixels, 14 times as large
         np.testing.assert_array_equal(
             start[7:112:14, 7:112:14], trained(latents(5, 1, 12))[0, ..., 0]
         )

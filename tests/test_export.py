@@ -1,4 +1,4 @@
-"""Exported generators draw the same pictures, without this project."""
+"""Exported generators draw the same images, without this project."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from facegen import export
 from facegen.run import RunFolder
 from facegen.sampling import generate, latents
 
-COUNT = 25  # pictures, in README's lines too
+COUNT = 25  # images, in README's lines too
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +45,7 @@ def test_three_lines_of_tensorflow_draw_the_same_bytes(run, tmp_path, weights):
     assert sum(map(bool, lines.splitlines())) == 3
     (name,) = re.findall(r"load\('([^']+)'\)", lines)
     words = export.save_model(tmp_path / name, run, weights)
-    assert words == 'a SavedModel, from latents [n, 100] to uint8 pictures [n, 8, 8, 3]'
+    assert words == 'a SavedModel, from latents [n, 100] to uint8 images [n, 8, 8, 3]'
     check = (
         "import numpy, sys\nnumpy.save('drawn.npy', pictures)\n"
         "assert not {'facegen', 'helper', 'tf_keras'} & set(sys.modules)\n"
@@ -74,7 +74,7 @@ def test_onnx_draws_the_same_pictures(run, tmp_path):
 
     file = tmp_path / 'a.onnx'
     words = export.save_onnx(file, run)
-    assert words == 'an ONNX model, from latents [n, 100] to uint8 pictures [n, 8, 8, 3]'
+    assert words == 'an ONNX model, from latents [n, 100] to uint8 images [n, 8, 8, 3]'
     onnx.checker.check_model(onnx.load(file), full_check=True)
     session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
     ends = [(end.name, end.type, end.shape) for end in session.get_inputs() + session.get_outputs()]

@@ -138,7 +138,7 @@ def test_a_picture_has_its_features_in_any_company():
         (np.zeros([2, 28, 28, 2], np.uint8), r'c of 1 or 3.*\[2, 28, 28, 2\]'),
         (np.zeros([2, 1, 1, 3], np.uint8), 'multiples of 4.*1 x 1'),
         (np.zeros([2, 28, 30, 3], np.uint8), 'multiples of 4.*28 x 30'),
-        (np.zeros([0, 28, 28, 3], np.uint8), 'no pictures'),
+        (np.zeros([0, 28, 28, 3], np.uint8), 'no images'),
     ],
 )
 def test_other_pictures_are_refused_with_what_was_expected_and_found(images, words):

@@ -36,7 +36,7 @@ JSON = st.recursive(
 
 
 def picture_bytes(kind):
-    """Return a small picture as a file of that kind."""
+    """Return a small image as a file of that kind."""
     pixels = np.random.default_rng(0).integers(0, 256, [24, 20, 3], np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)
@@ -44,7 +44,7 @@ def picture_bytes(kind):
 
 
 def idx_bytes(count=3, rows=4, columns=4):
-    """Return an IDX file of pictures."""
+    """Return an IDX file of images."""
     return struct.pack('>4I', 0x803, count, rows, columns) + bytes(count * rows * columns)
 
 
@@ -119,7 +119,7 @@ def test_names_in_archives(names):
 
 
 def decode(kind, path):
-    """Return the number of pictures at `path`."""
+    """Return the number of images at `path`."""
     return len(helper.Dataset(kind, path, width=4, height=4).pixels)
 
 

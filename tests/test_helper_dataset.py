@@ -34,7 +34,7 @@ def write_face(path, seed, size=(178, 218)):
 
 @pytest.fixture
 def faces(tmp_path):
-    """Return a folder of 20 pictures of the size of CelebA's."""
+    """Return a folder of 20 images of the size of CelebA's."""
     folder = tmp_path / 'faces'
     folder.mkdir()
     for number in range(NUM_FACES):
@@ -44,7 +44,7 @@ def faces(tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Return a list that grows by each picture that is decoded."""
+    """Return a list that grows by each image that is decoded."""
     files = []
 
     def get_image(path, *args, original=helper.get_image, **options):
@@ -73,7 +73,7 @@ def some_digits(count=7, size=28):
 @pytest.mark.parametrize('mode', ['RGB', 'L'])
 @pytest.mark.parametrize('size', [(28, 28), (32, 48), (108, 108), (178, 218)])
 def test_pixels_are_those_of_the_exercise(faces, mode, size):
-    """Of 178x218, columns 35 to 142 and rows 55 to 162 are kept; nothing of a picture that fits."""
+    """Of 178x218, columns 35 to 142 and rows 55 to 162 are kept; nothing of an image that fits."""
     path = faces / '000003.jpg'
     with Image.open(path) as image:
         if size != (178, 218):
@@ -111,11 +111,11 @@ def test_dataset_serves_the_pixels_of_the_exercise(faces):
         expected = helper.get_batch(files[8 * number : 8 * number + 8], 28, 28, 'RGB') / 255 - 0.5
         assert batch.dtype == expected.dtype == np.float32
         np.testing.assert_array_equal(batch, expected)
-    assert number == 1  # the last four pictures fill no batch
+    assert number == 1  # the last four images fill no batch
 
 
 def test_own_pictures_keep_their_largest_central_square(tmp_path):
-    """The middle third of a wide picture is white; rotated by its EXIF note, a tall one as well."""
+    """The middle third of a wide image is white; rotated by its EXIF note, a tall one as well."""
     pixels = np.zeros([30, 90, 3], np.uint8)
     pixels[:, 30:60] = 255
     (tmp_path / 'mine').mkdir()
@@ -125,7 +125,7 @@ def test_own_pictures_keep_their_largest_central_square(tmp_path):
     Image.fromarray(pixels).save(tmp_path / 'mine' / 'tall.PNG', exif=exif)
     Image.fromarray(pixels[..., 0]).convert('P').save(tmp_path / 'mine' / 'palette.png')
     Image.new('RGBA', (300, 200), (255, 255, 255, 9)).save(tmp_path / 'mine' / 'alpha.png')
-    (tmp_path / 'mine' / 'notes.txt').write_text('no picture')
+    (tmp_path / 'mine' / 'notes.txt').write_text('no image')
     dataset = helper.Dataset('folder', tmp_path / 'mine')
     assert dataset.shape == (4, 28, 28, 3)
     assert (dataset.pixels == 255).all()
@@ -153,13 +153,13 @@ def test_thirty_two_bits_of_grey_are_skipped(tmp_path, dtype):
 
 
 def ids(batches):
-    """Return which picture each of the batches' rows is, by its first pixel."""
+    """Return which image each of the batches' rows is, by its first pixel."""
     return [np.rint((batch[:, 0, 0, 0] + 0.5) * 255).astype(int).tolist() for batch in batches]
 
 
 @pytest.fixture
 def numbered(tmp_path):
-    """Return an IDX file whose picture i has the value i everywhere."""
+    """Return an IDX file whose image i has the value i everywhere."""
     pixels = np.repeat(np.arange(50, dtype=np.uint8), 784).reshape(50, 28, 28)
     return write_idx(tmp_path / 'numbered', pixels)
 
@@ -220,7 +220,7 @@ def test_black_and_white_are_the_ends_of_the_range(tmp_path):
         ({'batch_size': 2.5}, 'batch_size is 2.5'),
         ({'batch_size': True}, 'batch_size is True'),
         ({'batch_size': '64'}, "batch_size is '64'"),
-        ({'batch_size': 51}, 'batch_size 51 is larger than the data set of 50 pictures'),
+        ({'batch_size': 51}, 'batch_size 51 is larger than the data set of 50 images'),
         ({'batch_size': 8, 'start': -1}, 'start is -1'),
         ({'batch_size': 8, 'start': 7}, 'start is 7; an epoch has 6 batches'),
         ({'batch_size': 8, 'epoch': -1}, 'epoch is -1'),
@@ -287,7 +287,7 @@ def test_bad_idx_file(tmp_path, damage, text):
     [
         (('cifar', []), "unknown data set 'cifar'; choose one of"),
         (('mnist', []), 'leave data_files out'),
-        (('folder', '.'), 'holds no pictures'),
+        (('folder', '.'), 'holds no images'),
         (('folder',), 'needs data_files'),
     ],
 )
@@ -314,7 +314,7 @@ def test_missing_files_are_named(faces):
 
 
 def test_single_picture_is_no_data_set(faces):
-    with pytest.raises(ValueError, match=r'000001\.jpg is a single picture; expected a folder'):
+    with pytest.raises(ValueError, match=r'000001\.jpg is a single image; expected a folder'):
         helper.Dataset('celeba', faces / '000001.jpg')
 
 
@@ -335,7 +335,7 @@ def test_only_files_are_listed(faces):
     assert not dataset.skipped
 
 
-# Damaged pictures ---------------------------------------------------------------------------------
+# Damaged images ---------------------------------------------------------------------------------
 
 
 def test_truncated_picture_is_skipped_named_and_counted(faces, capsys):
@@ -420,8 +420,8 @@ def test_picture_that_may_not_be_read(public_folder, capsys):
 def test_no_picture_can_be_decoded(tmp_path):
     folder = tmp_path / 'faces'
     folder.mkdir()
-    (folder / 'a.jpg').write_bytes(b'no picture')
-    with pytest.raises(ValueError, match=r'none of 1 pictures can be decoded; .*a\.jpg'):
+    (folder / 'a.jpg').write_bytes(b'no image')
+    with pytest.raises(ValueError, match=r'none of 1 images can be decoded; .*a\.jpg'):
         helper.Dataset('celeba', folder)
     assert not list(tmp_path.glob('*.cache/[!.]*'))
 
@@ -521,7 +521,7 @@ def test_cache_is_replaced_when_it_no_longer_fits(faces, decoded, capsys, change
     capsys.readouterr()
     pixels = helper.Dataset('celeba', faces).pixels
     assert len(decoded) == len(list(faces.iterdir()))
-    assert 'decoding the pictures again: ' in (output := capsys.readouterr().out)
+    assert 'decoding the images again: ' in (output := capsys.readouterr().out)
     assert reason in output
     assert output.count('\n') == 1
     assert len(caches(faces)) == 1
@@ -741,7 +741,7 @@ def test_full_disk_while_the_cache_is_written(faces, capsys, monkeypatch):
 
 
 def test_memory_does_not_grow_with_the_data_set(tmp_path):
-    """4,000 pictures of 64x64 are 16 MB of pixels; little of it is ever held at once."""
+    """4,000 images of 64x64 are 16 MB of pixels; little of it is ever held at once."""
     pixels = np.zeros([4000, 64, 64], np.uint8)
     path = write_idx(tmp_path / 'digits', pixels, gzip.compress)
     del pixels
@@ -761,7 +761,7 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path):
 
 @pytest.fixture
 def processes(monkeypatch):
-    """Decode even few pictures, two at a time, by two processes."""
+    """Decode even few images, two at a time, by two processes."""
     monkeypatch.setattr(helper, 'MANY_BYTES', 1)
     monkeypatch.setattr(helper, 'CHUNK_PICTURES', 2)
     monkeypatch.setattr(helper, '_num_cpus', lambda: 2)
@@ -812,7 +812,7 @@ def test_processes_decode_the_same_pixels(faces, processes, monkeypatch, name):
 
 
 def test_processes_decode_many_bytes(faces, decoded, monkeypatch):
-    """Be they of many pictures or of large ones; for fewer it is not worth their start."""
+    """Be they of many images or of large ones; for fewer it is not worth their start."""
     size = sum(file.stat().st_size for file in faces.iterdir())
     monkeypatch.setattr(helper, '_num_cpus', lambda: 2)
     monkeypatch.setattr(helper, '_processes', None)
@@ -833,7 +833,7 @@ def test_each_process_has_something_to_decode(faces, processes, monkeypatch):
 
 
 def test_few_pictures_are_decoded_ahead(faces, processes):
-    """Two of each process, for a third is asked only when the first pictures were taken."""
+    """Two of each process, for a third is asked only when the first images were taken."""
     files = sorted(map(str, faces.iterdir()))
     chunks = helper._decode(files, str, helper.partial(note_and_read, width=8, height=8, mode='L'))
     for number, (pixels, _) in enumerate(chunks, 1):
@@ -1017,7 +1017,7 @@ def test_constant_pictures_are_grey():
         ((4, 2, 2, 1), 'RGB', None, r"mode 'RGB' needs .*\[n, height, width, 3\]; found shape"),
         ((4, 2, 2, 3), 'L', None, "mode 'L' needs"),
         ((4, 2, 2), 'RGB', None, "mode 'RGB' needs"),
-        ((0, 2, 2, 1), 'L', None, 'one picture or more'),
+        ((0, 2, 2, 1), 'L', None, 'one image or more'),
         ((4, 2, 2, 1), 'CMYK', None, "unknown mode 'CMYK'"),
         ((4, 2, 2, 1), 'L', (1, 1), 'low < high'),
         ((4, 2, 2, 1), 'L', 1, 'low < high'),

@@ -554,7 +554,7 @@ def test_sample_digits_are_copied(tmp_path, capsys):
 
 
 def test_sample_digits_are_upright_and_in_order():
-    """Picture i shows the digit i % 10: ones are narrow, and sevens are heavy at the top."""
+    """Image i shows the digit i % 10: ones are narrow, and sevens are heavy at the top."""
     path = Path(helper.__file__).parent / 'data' / 'mnist_sample' / 'images-idx3-ubyte.gz'
     pixels = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
     means = pixels.reshape(500, 10, 28, 28).mean(0)

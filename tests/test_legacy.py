@@ -91,7 +91,7 @@ with tf.Graph().as_default(), tf.Session() as sess:
     layers = tf.contrib.layers
     even = sess.run(layers.xavier_initializer(seed=1)([200, 100]))
     again = sess.run(layers.xavier_initializer(uniform=True, seed=1, dtype=tf.float32)([200, 100]))
-    normal = sess.run(layers.xavier_initializer_conv2d(uniform=False)([5, 5, 8, 8]))
+    normal = sess.run(layers.xavier_initializer_conv2d(uniform=False, seed=1)([5, 5, 8, 8]))
 print(abs(even).max() / (6 / 300) ** 0.5, (even == again).all(), normal.std() / (2 / 400) ** 0.5)
 """,
     'layers and summaries': """

@@ -129,7 +129,7 @@ def test_the_text_is_that_of_the_latest_step(run, shown):
     bar, losses, score = texts(shown)[-1].splitlines()
     assert '6/600' in bar
     assert losses == ('Epoch 1/3 Step 3... Discriminator Loss: 1.3333... Generator Loss: 0.7000')
-    assert score == 'Step 3: Fréchet distance 2.5, 50% of the digits clear'
+    assert score == 'Step 3: Fréchet distance 2.5, confident of 50% of the digits'
 
 
 COLLAPSE = [
@@ -148,7 +148,7 @@ def test_a_collapse_stays_as_one_line_while_it_lasts(run, shown):
             warnings = texts(shown)[-1].splitlines()[2:]
             if scores['step'] == 500:
                 assert warnings == [
-                    'Step 500: The training has collapsed: its pictures are nearly all alike (they '
+                    'Step 500: The training has collapsed: its images are nearly all alike (they '
                     'differ 0.02 times as much as real ones). Start again with a lower learning rate '
                     '(it is 0.0003; try 0.00015), then with another seed or recipe.'
                 ]
@@ -175,7 +175,7 @@ def test_text_tells_of_a_failure_once(run, capsys):
 def test_what_a_collapse_of_other_pictures_says():
     far = [{'step': step, 'frechet_distance': 90.0, 'diversity': 0.9} for step in (0, 500)]
     (line,) = live.warning_lines(far, CLASSIC).values()
-    assert 'its pictures are hardly nearer to real ones than before the training. Start' in line
+    assert 'its images are hardly nearer to real ones than before the training. Start' in line
 
 
 def test_a_low_learning_rate_is_slow_unless_the_pictures_were_good_before():
@@ -183,7 +183,7 @@ def test_a_low_learning_rate_is_slow_unless_the_pictures_were_good_before():
     far = [{'step': step, 'frechet_distance': 90.0} for step in (0, 500, 1000)]
     (line,) = live.warning_lines(far, slow).values()
     assert line == (
-        'Step 1000: The training has hardly begun: its pictures are hardly nearer to real ones than '
+        'Step 1000: The training has hardly begun: its images are hardly nearer to real ones than '
         'before the training. Go on for longer, or start again with a higher learning rate (it is '
         '1e-05; try 0.0001).'
     )
@@ -245,7 +245,7 @@ class Watched(NotebookClient):
 
 
 def displays(client, cell_index):
-    """Return [(whether it is an update, picture or text)] of what a cell displayed."""
+    """Return [(whether it is an update, image or text)] of what a cell displayed."""
     return [
         (kind == 'update_display_data', 'image/png' in content['data'])
         for index, kind, content in client.seen
@@ -258,7 +258,7 @@ def picture(output):
 
 
 def test_trainings_in_a_kernel(tiny_pictures, tmp_path):
-    """Whatever happens, two outputs of a cell are updated and saved: text and one picture."""
+    """Whatever happens, two outputs of a cell are updated and saved: text and one image."""
     folder = tmp_path / 'run'
     train = (
         f'trainer.train(functions, {str(tiny_pictures)!r}, run_dir={str(folder)!r}, max_steps=%d, '
@@ -283,7 +283,7 @@ def test_trainings_in_a_kernel(tiny_pictures, tmp_path):
         assert f'Step {steps}...' in losses
         assert score.startswith(f'Step {steps}: Fréchet distance ')
         assert (
-            grid['data']['text/plain'] == f'the latest grid beside the curves, behind step {steps}'
+            grid['data']['text/plain'] == f'the latest grid beside the curves, after step {steps}'
         )
         sent = displays(client, index)
         assert sent.count((False, False)) == sent.count((False, True)) == 1

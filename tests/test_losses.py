@@ -80,7 +80,7 @@ def test_losses_of_a_discriminator_that_cannot_tell(recipe, logit):
 
 
 def cross_entropies(logits, recipe):
-    """The notebook's losses, of the same logits for real and drawn pictures."""
+    """The notebook's losses, of the same logits for real and generated images."""
     real, fake = tf.fill([4, 1], 1 - recipe.smoothing), tf.zeros([4, 1])
     d_loss, d_fake, g_loss = (
         tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(logits=logits, labels=labels))
@@ -110,5 +110,5 @@ def slope_penalties(recipe, steps):
 def test_r1_penalty():
     """The slope is w x, so that E |slope|^2 = w^2 (5 + 16) / 2, which grows by 2 w (5 + 16) / 2."""
     heavy = np.array([R1_EVERY * 0.5 / 2 * square * 21 / 2 for square in (9, 6)])
-    found = slope_penalties(Recipe(r1_weight=0.5), R1_EVERY + 1)
+    found = slope_penalties(Recipe(gamma=0.5), R1_EVERY + 1)
     np.testing.assert_allclose(found, [heavy] + [0 * heavy] * (R1_EVERY - 1) + [heavy])

@@ -1,4 +1,4 @@
-"""The command line, as a process, on a folder of pictures made for the purpose."""
+"""The command line, as a process, on a folder of images made for the purpose."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def facegen(*arguments, cwd):
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
-    """A folder of 40 colour pictures of different sizes."""
+    """A folder of 40 colour images of different sizes."""
     folder = tmp_path_factory.mktemp('pictures')
     rng = np.random.default_rng(0)
     for i in range(40):
@@ -46,7 +46,7 @@ def run(pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp('train') / 'run'
     done = facegen(
         'train', '--dataset', pictures, '--epochs', 2, '--batch-size', 8, '--max-steps', 7,
-        '--updates', 'in-turn', '--image-size', 32, '--seed', 3, '--run-dir', folder, cwd=ROOT,
+        '--updates', 'in-turn', '--set', 'r1_weight=0.25', '--image-size', 32, '--seed', 3, '--run-dir', folder, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f'run folder: {folder}' in done.stdout
@@ -57,7 +57,8 @@ def test_train_writes_the_run_folder(run):
     from facegen.run import RunFolder
 
     config = RunFolder(run).config()
-    assert config['recipe']['updates'] == 'in-turn'
+    assert config['recipe']['updates'] == 'alternating'  # once called in-turn
+    assert config['recipe']['gamma'] == 0.25  # and r1_weight
     assert config['recipe']['random_flip']
     assert config['data_shape'] == [40, 32, 32, 3]
     assert config['seed'] == 3
@@ -68,7 +69,7 @@ def test_generate(run, tmp_path):
     done = facegen('generate', run, '--count', 10, '--seed', 3, '--out', 'a.npy', cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        'a.npy: 10 pictures, drawn after 7 steps of training\n',
+        'a.npy: 10 images, drawn after 7 steps of training\n',
         '',
     )
     images = np.load(tmp_path / 'a.npy', allow_pickle=False)
@@ -77,7 +78,7 @@ def test_generate(run, tmp_path):
     done = facegen('generate', run, '--count', 10, '--seed', 3, '--out', 'a.png', cwd=tmp_path)
     assert (
         done.stdout
-        == 'a.png: 9 pictures (1 more do not fill a square), drawn after 7 steps of training\n'
+        == 'a.png: 9 images (1 more do not fill a square), drawn after 7 steps of training\n'
     )
     np.testing.assert_array_equal(Image.open(tmp_path / 'a.png').crop((32, 0, 64, 32)), images[1])
     assert sorted(file.name for file in tmp_path.iterdir()) == ['a.npy', 'a.png']
@@ -97,7 +98,7 @@ def read_film(file):
 
 @pytest.mark.parametrize('name', ['a.gif', 'A.WEBP'])
 def test_films(run, tmp_path, capsys, name):
-    """A closed way through the pictures of `--out FILE.npy`, enlarged, and for GIF in few colours."""
+    """A closed way through the images of `--out FILE.npy`, enlarged, and for GIF in few colours."""
     arguments = ['generate', str(run), '--count', '3', '--seed', '3', '--out']
     assert main([*arguments, str(tmp_path / 'a.npy')]) == 0
     images = np.load(tmp_path / 'a.npy', allow_pickle=False)
@@ -119,7 +120,7 @@ def test_single_pictures(run, tmp_path, monkeypatch, capsys):
     images = np.load('a.npy', allow_pickle=False)
     for folder in 'faces', 'v1.0/':
         assert main([*arguments, folder]) == 0
-        assert f'{folder.strip("/")}: 3 pictures, drawn' in capsys.readouterr().out
+        assert f'{folder.strip("/")}: 3 images, drawn' in capsys.readouterr().out
         files = sorted(Path(folder).iterdir())
         assert [file.name for file in files] == ['000000.png', '000001.png', '000002.png']
         for file, image in zip(files, images, strict=True):
@@ -142,9 +143,7 @@ def test_a_file_is_replaced_and_leftovers_of_a_killed_process_too(run, tmp_path)
 def test_export(run, tmp_path, capsys):
     for name, files in ('model', {'saved_model.pb', 'variables'}), ('model.onnx', None):
         assert main(['export', str(run), '--out', str(tmp_path / name)]) == 0
-        words = (
-            'from latents [n, 100] to uint8 pictures [n, 32, 32, 3], after 7 steps of training\n'
-        )
+        words = 'from latents [n, 100] to uint8 images [n, 32, 32, 3], after 7 steps of training\n'
         assert capsys.readouterr().out.endswith(words)
         if files:
             assert {file.name for file in (tmp_path / name).iterdir()} >= files
@@ -163,7 +162,7 @@ def test_train_for_tensorboard(pictures, tmp_path):
 
 def test_minutes_alone_end_the_training(pictures, tmp_path):
     done = facegen(
-        'train', '--dataset', pictures, '--batch-size', 8, '--recipe', 'mirrored',
+        'train', '--dataset', pictures, '--batch-size', 8, '--recipe', 'classic',
         '--set', 'd_filters=(8, 4)', '--set', 'precision=float32',
         '--minutes', 0.05, '--run-dir', tmp_path / 'run', cwd=ROOT,
     )  # fmt: skip
@@ -177,7 +176,7 @@ def test_resume(pictures, tmp_path, monkeypatch, capsys):
     """The same command goes on, with the run that is named or the newest of these settings."""
     monkeypatch.chdir(tmp_path)
     tiny = ['d_filters=(4,)', 'g_filters=(4,)', 'rate_decay=False', 'kernel_size=3']
-    command = ['train', '--dataset', str(pictures), '--image-size', '8', '--recipe', 'mirrored']
+    command = ['train', '--dataset', str(pictures), '--image-size', '8', '--recipe', 'classic']
     command += [part for setting in tiny for part in ('--set', setting)]
     name = pictures.name
     for more, folder, text in (
@@ -225,13 +224,13 @@ def test_evaluate_a_file(digit_sample, digit_data, tmp_path, capfd):
     assert (scores['source'], scores['dataset'], scores['n']) == (str(file), 'mnist', 150)
     assert scores['real']['n'] == 150
     assert scores['nearest_ratio'] == 0
-    assert 'repeat training pictures' in scores['warnings'][0]
+    assert 'repeat training images' in scores['warnings'][0]
     assert '5,000 sample digits' in err
     assert file.stat().st_size == 128 + 200 * 784
 
 
 def test_evaluate_a_run(digit_sample, digit_data, tmp_path, capfd, monkeypatch):
-    """Of digits, the channels say which real ones its pictures are compared with."""
+    """Of digits, the channels say which real ones its images are compared with."""
     from facegen import sampling
     from facegen.run import RunFolder
 
@@ -257,11 +256,14 @@ def test_evaluate_a_run(digit_sample, digit_data, tmp_path, capfd, monkeypatch):
         (np.zeros([200, 28, 28, 1], np.float32), 'holds float32 [200, 28, 28, 1]; expected uint8'),
         (np.zeros([200, 28, 28], np.uint8), 'holds uint8 [200, 28, 28]; expected uint8'),
         (np.zeros([200, 30, 30, 1], np.uint8), 'knows [28, 28, 1] only'),
-        (np.zeros([19, 28, 28, 1], np.uint8), 'there are 19 drawn pictures; expected at least 20'),
+        (
+            np.zeros([19, 28, 28, 1], np.uint8),
+            'there are 19 generated images; expected at least 20',
+        ),
         (np.zeros([200, 28, 28, 3], np.uint8), '--dataset is missing'),
         (np.array([{}] * 200), 'cannot be read'),
         (np.zeros([4, 28, 28, 1], np.uint8), '--count is 19, but'),
-        (b'no pictures', 'cannot be read'),
+        (b'no images', 'cannot be read'),
         (b'', 'cannot be read'),
     ],
 )
@@ -357,7 +359,7 @@ def test_help_explains_every_option():
         (['train', '--dataset', 'mnist', '--minutes', '-1'], 'expected more than 0'),
         (['train', '--dataset', 'mnist', '--data', 'sample', '--batch-size', '6000'], '5000'),
         (['train', '--dataset', 'mnist', '--bogus', '1'], 'unrecognized arguments: --bogus'),
-        (['train', '--dataset', 'EMPTY'], 'holds no pictures'),
+        (['train', '--dataset', 'EMPTY'], 'holds no images'),
         (['generate', 'EMPTY', '--out', 'a.npy'], 'is no run folder'),
         (['generate', 'RUN', '--out', 'a.jpg'], 'ends in .jpg; choose one of FILE.npy (all'),
         (['generate', 'RUN', '--out', '.'], '. is there already'),

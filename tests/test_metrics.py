@@ -203,7 +203,7 @@ def test_sliced_wasserstein_grows_with_noise_and_blur(digits):
     assert blurred[28] > blurred[14]  # the coarse level sees less of it
 
 
-# Nearest pictures ---------------------------------------------------------------------------------
+# Nearest images ---------------------------------------------------------------------------------
 
 
 def test_nearest():
@@ -230,7 +230,7 @@ def test_nearest_agrees_with_all_distances(digits):
 def test_memorising_tells_copies_from_new_pictures(digits):
     training, new, held_out = digits[:3000], digits[3000:4000], digits[4000:]
     copies = noisy(training[:1000], 4)
-    for real in (held_out, None):  # held out, or each training picture against the others
+    for real in (held_out, None):  # held out, or each training image against the others
         generating = metrics.memorising(new, training, real)
         repeating = metrics.memorising(copies, training, real)
         mixed = metrics.memorising(np.concatenate([new, copies]), training, real)
@@ -272,10 +272,10 @@ NAN = np.full([9, 4], np.nan)
         (lambda: metrics.sliced_wasserstein(ROWS, ROWS), r'expected \[n, h, w, 1 or 3\]'),
         (lambda: metrics.sliced_wasserstein(*[PICTURES[:, :8, :8]] * 2), '14 pixels or more'),
         (lambda: metrics.sliced_wasserstein(PICTURES * np.nan, PICTURES), 'NaN'),
-        (lambda: metrics.nearest(ROWS, ROWS[:, :3]), 'has 4 numbers, a picture 3'),
+        (lambda: metrics.nearest(ROWS, ROWS[:, :3]), 'has 4 numbers, an image 3'),
         (lambda: metrics.nearest(ROWS, ROWS[:0]), 'expected at least 1'),
         (lambda: metrics.nearest(NAN, ROWS), 'samples hold NaN'),
-        (lambda: metrics.nearest(ROWS, NAN), 'pictures hold NaN'),
+        (lambda: metrics.nearest(ROWS, NAN), 'images hold NaN'),
         (lambda: metrics.mean_pairwise_distance(ROWS[:1]), 'at least 2'),
     ],
 )

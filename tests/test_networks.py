@@ -12,7 +12,7 @@ import problem_unittests as checks
 from facegen import losses
 from facegen.recipes import CLASSIC, DIGITS, RECIPES, Recipe
 
-TOGETHER = Recipe(updates='together')
+TOGETHER = Recipe(updates='simultaneous')
 
 
 @pytest.fixture(autouse=True)
@@ -170,16 +170,16 @@ def gradient_of_g_in_a_race(notebook, run, recipe):
     return run(moment) / (1 - 0.5)  # Adam's first mean is (1 - beta1) times the gradient
 
 
-def test_together_both_gradients_see_the_weights_before_either_step(notebook, run):
+def test_simultaneous_gradients_see_the_weights_before_either_step(notebook, run):
     assert gradient_of_g_in_a_race(notebook, run, TOGETHER) == pytest.approx(1)
 
 
 def test_that_race_would_be_seen(notebook, run):
-    """Without `wait_for`, D's step of 0.125 comes first: steps in turn are not meant for one run."""
+    """Alternating steps are not meant for one run: there, D's step of 0.125 comes first."""
     assert gradient_of_g_in_a_race(notebook, run, CLASSIC) == pytest.approx(1 - 0.125)
 
 
-@pytest.mark.parametrize('recipe', [CLASSIC, DIGITS, Recipe(r1_weight=1.0)])
+@pytest.mark.parametrize('recipe', [CLASSIC, DIGITS, Recipe(gamma=1.0)])
 def test_a_step_lowers_its_own_loss_and_moves_nothing_of_the_other(notebook, run, recipe):
     real, z, rate = notebook.model_inputs(28, 28, 1, 24)
     losses = notebook.model_loss(real, z, 1, recipe=recipe)
@@ -216,7 +216,7 @@ def test_r1_joins_any_loss(notebook, monkeypatch, run, loss):
     )
     x = tf.ones([5, 3, 2, 1])
     plain = Recipe(loss=loss, smoothing=0.0)
-    penalised = replace(plain, r1_weight=0.5)
+    penalised = replace(plain, gamma=0.5)
     (d_loss, g_loss), (d_penalised, g_same) = (
         notebook.model_loss(x, -x, 1, recipe=recipe) for recipe in (plain, penalised)
     )

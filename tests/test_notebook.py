@@ -122,7 +122,7 @@ def test_outputs_are_of_one_clean_run_or_absent():
 
 
 def assert_clean(book):
-    """Fail on an error, anything on stderr, a progress bar of more than one line, a blank picture."""
+    """Fail on an error, anything on stderr, a progress bar of more than one line, a blank image."""
     pictures = 0
     for cell in book.cells:
         bars = 0
@@ -211,7 +211,7 @@ def test_times_of_an_earlier_run_are_not_kept(tmp_path):
 
 
 def table_row(code, identifier, name):
-    """Return [drawn, real] of a line of the table of scores that a cell has printed."""
+    """Return [generated, real] of a line of the table of scores that a cell has printed."""
     table = next(cell for cell in code if cell.id == identifier).outputs[0].text
     (line,) = re.findall(rf'^{name} +([\d.e+-]+) +([\d.e+-]+)$', table, re.MULTILINE)
     return [float(number) for number in line]
@@ -219,7 +219,7 @@ def table_row(code, identifier, name):
 
 @pytest.mark.slow
 def test_whole_notebook(sample_data, tmp_path):
-    """The deliverable itself, with small parameters injected behind its parameter cell."""
+    """The deliverable itself, with small parameters injected after its parameter cell."""
     book = notebook.execute(
         out=tmp_path / 'out.ipynb',
         data_dir=str(sample_data),

@@ -59,7 +59,7 @@ def facegen(folder, *arguments):
 
 @pytest.mark.slow
 def test_a_copy_of_the_notebook_with_another_activation(tmp_path, monkeypatch):
-    """Trained in a kernel, it draws its own pictures when the original is edited, and when it is gone."""
+    """Trained in a kernel, it draws its own images when the original is edited, and when it is gone."""
     house = tmp_path / 'house'
     house.mkdir()
     shutil.copytree(ROOT / 'facegen', house / 'facegen')
@@ -142,7 +142,7 @@ def test_generators_of_another_kind(notebook, tiny_pictures, tmp_path, generator
     with sampling.restored(run) as trained:
         np.testing.assert_array_equal(trained(z), seen[-1])
     words = save_model(tmp_path / 'model', run)
-    assert words == 'a SavedModel, from latents [n, 8] to uint8 pictures [n, 8, 8, 3]'
+    assert words == 'a SavedModel, from latents [n, 8] to uint8 images [n, 8, 8, 3]'
 
 
 @pytest.fixture(scope='module')

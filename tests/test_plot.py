@@ -84,7 +84,7 @@ def test_loss_curves_of_losses_below_and_near_zero(tmp_path, recipe):
 
 def shades(row, count):
     """Return the grey of each grid in a row, below its caption."""
-    pitch = (row.width + 6) // count  # each grid and the gap behind it
+    pitch = (row.width + 6) // count  # each grid and the gap after it
     return [row.getpixel((i * pitch + 3, row.height - 2)) for i in range(count)]
 
 
@@ -135,7 +135,7 @@ def on_circle(degrees):
 
 
 def draw_numbers(z):
-    """Draw latents of two numbers in [-2, 2] as 4x4 pictures: these are its red and its green."""
+    """Draw latents of two numbers in [-2, 2] as 4x4 images: these are its red and its green."""
     colors = np.zeros([len(z), 4, 4, 3], np.uint8)
     colors[..., :2] = np.rint(z * 60 + 125)[:, None, None]
     return colors
@@ -248,5 +248,5 @@ def test_every_figure_of_a_run_says_what_it_shows(run):
     assert texts == [
         'Curves over the steps: losses of discriminator and generator',
         '6 grids of the same latents, from step 0 to step 100',
-        'Two grids of the same latents, before the training and behind it',
+        'Two grids of the same latents, before the training and after it',
     ]

@@ -9,7 +9,7 @@ from facegen.recipes import CLASSIC, PUBLISHED, RECIPES, Recipe, published_table
 
 
 def test_classic_is_the_textbook():
-    assert CLASSIC == RECIPES['mirrored'] == Recipe()
+    assert CLASSIC == RECIPES['classic'] == Recipe()
     assert dataclasses.asdict(CLASSIC) == {
         'image_size': 28,
         'kernel_size': 5,
@@ -26,8 +26,8 @@ def test_classic_is_the_textbook():
         'z_categories': 0,
         'loss': 'non-saturating',
         'smoothing': 0.1,
-        'r1_weight': 0.0,
-        'updates': 'in-turn',
+        'gamma': 0.0,
+        'updates': 'alternating',
         'precision': 'auto',
         'xla': False,
         'batch_size': 64,
@@ -66,7 +66,7 @@ def test_only_faces_are_mirrored():
         ('d_filters', (64, 0)),
         ('d_hidden', -1),
         ('g_last_filters', -1),
-        ('r1_weight', -0.1),
+        ('gamma', -0.1),
         ('d_leak', -0.1),
         ('g_leak', 1),
         ('dropout', 1),
@@ -91,8 +91,8 @@ def test_recipes_are_frozen():
 
 
 def test_recipe_named():
-    assert recipe_named('mirrored') is CLASSIC
-    with pytest.raises(ValueError, match=r"no recipe 'best'; choose one of \['dcgan', "):
+    assert recipe_named('classic') is recipe_named('mirrored') is CLASSIC  # as it was called before
+    with pytest.raises(ValueError, match=r"no recipe 'best'; choose one of \['classic', "):
         recipe_named('best')
 
 

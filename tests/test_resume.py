@@ -162,7 +162,7 @@ def test_a_signal_stops_between_two_steps_and_resume_goes_on(
 
 
 def test_a_second_signal_stops_at_once(process, tmp_path):
-    """The evaluation never ends, so that the first signal alone would wait for ever."""
+    """The evaluation never ends, so that the first signal alone would wait forever."""
     pid = process.start(tmp_path / 'run', evaluation='endless')
     wait_for((tmp_path / 'run' / 'checkpoints' / 'step_000000.index').exists)
     os.kill(pid, signal.SIGINT)

@@ -1,13 +1,14 @@
 """The run folder."""
 
 import errno
+import json
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from facegen.recipes import CLASSIC
+from facegen.recipes import CLASSIC, DIGITS
 from facegen.run import RunFolder, complete, hindrances
 
 
@@ -81,6 +82,17 @@ def save(run, step):
     """Write what TensorFlow's Saver would."""
     for suffix in 'index', 'data-00000-of-00001':
         (run.path / 'checkpoints' / f'step_{step:06d}.{suffix}').write_text(str(step))
+
+
+def test_a_run_of_an_earlier_version_is_read_by_the_names_of_this_one(tmp_path):
+    run = RunFolder.create(tmp_path / 'run', {'recipe': DIGITS})
+    file = run.path / 'config.json'
+    text = file.read_text()
+    old = text.replace('"gamma"', '"r1_weight"').replace('"simultaneous"', '"together"')
+    assert old != text
+    file.write_text(old)
+    assert run.recipe() == DIGITS
+    assert hindrances(run.config(), {'recipe': json.loads(text)['recipe']}) == []
 
 
 def test_the_best_weights_are_kept(tmp_path):

@@ -45,7 +45,7 @@ def last_weights(run):
 def test_run_folder(train, capsys):
     run = train(recipe=DIGITS, seed=3)
     config = run.config()
-    assert config['recipe']['updates'] == 'together'
+    assert config['recipe']['updates'] == 'simultaneous'
     assert (config['seed'], config['batch_size'], config['z_dim']) == (3, 16, 24)
     assert config['tensorflow'] == tf.__version__
     assert config['data_shape'] == [64, 28, 28, 1]
@@ -83,7 +83,7 @@ def test_global_randomness_decides_nothing(train):
     assert train(epoch_count=1).history() == first
 
 
-@pytest.mark.parametrize(('updates', 'runs_per_step'), [('together', 1), ('in-turn', 2)])
+@pytest.mark.parametrize(('updates', 'runs_per_step'), [('simultaneous', 1), ('alternating', 2)])
 def test_structure_that_makes_it_fast(train, monkeypatch, updates, runs_per_step):
     """No more session runs than the schedule needs, and no operation added after the first step."""
     sizes, steps = [], []
@@ -201,7 +201,7 @@ def test_evaluation_notes_scores_and_keeps_the_best_weights(train, capsys):
     last, best = (sampling.generate(run, 4, 1, weights=weights) for weights in ('last', 'best'))
     assert (last != best).any()
     printed = capsys.readouterr().out
-    assert 'Step 3: Fréchet distance 3, 50% of the digits clear' in printed
+    assert 'Step 3: Fréchet distance 3, confident of 50% of the digits' in printed
     assert 'unevenly' not in printed  # it is too early for that
 
 
@@ -220,7 +220,7 @@ def test_the_learning_rate_decays_where_the_recipe_says(train, monkeypatch):
         return original(self, fetches, feed, **options)
 
     monkeypatch.setattr(tf.Session, 'run', watching)
-    train(recipe=Recipe(updates='together', rate_decay=True), learning_rate=1e-3)
+    train(recipe=Recipe(updates='simultaneous', rate_decay=True), learning_rate=1e-3)
     np.testing.assert_allclose(fed, [1e-3 * (8 - i) / 8 for i in range(8)])
 
 

@@ -24,7 +24,7 @@ def results(run_dir):
 
 @pytest.fixture
 def run(notebook, tiny_pictures, tmp_path):
-    """Train on 42 pictures with the options given; return the run folder's results."""
+    """Train on 42 images with the options given; return the run folder's results."""
 
     def run(name='run', **options):
         return results(train(notebook, tiny_pictures, run_dir=tmp_path / name, **options))

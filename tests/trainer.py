@@ -2,7 +2,7 @@
 
 It reads one JSON object per line: arguments of `train` that differ from `OPTIONS`, and
 
-    pictures    folder of the data set
+    images    folder of the data set
     output      file for what the child prints
     evaluation  'endless': one that never ends
     kill_at     number of the change to a file of the run before which the child kills itself
@@ -30,14 +30,14 @@ def tiny_recipe(**changes):
 
     settings = {
         'image_size': 8, 'kernel_size': 3, 'd_filters': (4, 8), 'g_filters': (8, 4), 'z_dim': 8,
-        'batch_size': 8, 'dropout': 0.5, 'updates': 'together', 'ema_half_life': 100,
+        'batch_size': 8, 'dropout': 0.5, 'updates': 'simultaneous', 'ema_half_life': 100,
         'rate_decay': True, 'random_flip': True, 'learning_rate': 1e-3,
     }  # fmt: skip
     return Recipe(**settings | changes)
 
 
 def brightness(images):
-    """Score pictures by how far from grey they are: quick, and different for other weights."""
+    """Score images by how far from grey they are: quick, and different for other weights."""
     return {'frechet_distance': abs(float(images.mean(dtype=float)) - 128)}
 
 
@@ -48,7 +48,7 @@ def endless(images):
 
 
 def train(notebook, pictures, *, recipe=None, epochs=EPOCHS, **options):
-    """Train on a folder of 8x8 pictures; return the run folder."""
+    """Train on a folder of 8x8 images; return the run folder."""
     import helper
 
     dataset = helper.Dataset('folder', pictures, width=8, height=8, seed=3)
