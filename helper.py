@@ -501,7 +501,7 @@ def _unpack(archive, folder, inside=''):
             raise ValueError(f'{archive} holds no images in {inside or "any folder"}')
         _require_space(folder.parent, sum(member.file_size for member in members.values()))
         with _complete_folder(folder) as temporary:
-            bar = progress(members.values(), unit='picture', desc=f'unpacking {archive.name}')
+            bar = progress(members.values(), unit='image', desc=f'unpacking {archive.name}')
             for member in bar:
                 # zipfile reads no more than the listed size and checks the CRC
                 target = temporary / PurePosixPath(member.filename).name
@@ -1114,7 +1114,7 @@ def _contents(file, header, pictures):
 def _write_pixels(pictures, keys, file):
     """Decode the images of `keys` into `file` and return the header that describes it."""
     digest, count, skipped = hashlib.sha256(), 0, []
-    bar = progress(total=len(keys), unit='picture', desc=f'decoding {pictures.name}')
+    bar = progress(total=len(keys), unit='image', desc=f'decoding {pictures.name}')
     with bar, closing(pictures.decode(keys)) as chunks:
         for decoded, unreadable in chunks:
             file.write(decoded)

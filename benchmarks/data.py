@@ -34,7 +34,7 @@ EXERCISE = 3200  # images that the exercise's way is timed on
 
 
 def exercise(folder):
-    """Return pictures/s of the exercise's `get_batch`, which decodes again for every batch."""
+    """Return images/s of the exercise's `get_batch`, which decodes again for every batch."""
     files = sorted(map(str, Path(folder).glob('*.jpg')))[:EXERCISE]
     started = time.perf_counter()
     for first in range(0, len(files), BATCH):
@@ -43,7 +43,7 @@ def exercise(folder):
 
 
 def first_pass(folder):
-    """Return pictures/s of decoding everything into the cache, and the memory that it needed."""
+    """Return images/s of decoding everything into the cache, and the memory that it needed."""
     before = megabytes(psutil.Process())
     with peak_memory_of_children() as peak_of_workers:
         started = time.perf_counter()
@@ -65,7 +65,7 @@ def equal(dataset, folder):
 
 
 def later_epochs(folder):
-    """Return pictures/s of shuffled batches out of the cache."""
+    """Return images/s of shuffled batches out of the cache."""
     with redirect_stdout(sys.stderr):
         dataset = helper.Dataset('celeba', folder)
     count = 0

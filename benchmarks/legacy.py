@@ -3,7 +3,7 @@
 The loop is the old one in both: two runs of the session a step, batches by `feed_dict`. As in 2017,
 every batch is decoded from JPEGs and the session has TensorFlow's own configuration; `legacy` takes
 the batches from the cache and configures the session. Prints one JSON line per data set and way:
-pictures a second, and CPU seconds a step, which other programs disturb less.
+images a second, and CPU seconds a step, which other programs disturb less.
 
     python benchmarks/legacy.py --steps 30
 """

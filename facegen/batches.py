@@ -32,8 +32,8 @@ class Batches:
         """Take `epoch_count` epochs of batches (None: endlessly), from the position `start` on.
 
         They end early after `max_steps` steps, or with the first step that ends `minutes` or more
-        after the first was asked for. A classic `get_batches(batch_size)` is called anew forevery
-        epoch, and after a later start what it gave before is asked for again. One that takes
+        after the first was asked for. A classic `get_batches(batch_size)` is called anew for every
+        epoch; for a later start, its earlier batches are asked for again and dropped. One that takes
         `epoch`, as `helper.Dataset` does, is told which, from 0, so that its order depends on nothing
         else; one that takes `start` too, how many batches to leave out.
         """
@@ -81,7 +81,7 @@ class Batches:
                 self.position = replace(self.position, epoch=first.epoch + 1, batch=0)
 
     def done(self):
-        """Return the share of the training that is over the step before the current one."""
+        """Return the share of the training that was over before the current step."""
         by_steps = (self.position.step - 1) / self.steps if self.steps else 0
         return max(by_steps, self.share_of_minutes())
 

@@ -22,14 +22,23 @@ UNREAD = re.compile(r'discriminator/.*/moving_(mean|variance)')
 class Checkpoints:
     """What initialises, saves, restores and checks the variables of the default graph.
 
-    Saved are all: weights, batch-norm statistics, averages, what the optimisers keep, and counters;
-    but for the discriminator's batch-norm averages, which no image and no training depends on.
+    Saved are all: weights, batch-norm statistics, averages, and what the optimisers keep; but for the
+    discriminator's batch-norm averages, which no image and no training depends on, and for the global
+    step, which is that of the position.
     """
 
-    def __init__(self, *, tensorboard=False):
-        """Add the operations, before the graph is finalised; say whether to write for TensorBoard too."""
-        self.tensorboard = tensorboard
-        variables = [v for v in tf.global_variables() if not UNREAD.fullmatch(v.op.name)]
+    def __init__(self, generator=None, *, tensorboard=False):
+        """Add the operations, before the graph is finalised; say whether to write for TensorBoard too.
+
+        `generator` is the graph that `RunFolder.keep_generator` is to store beside the weights.
+        """
+        self.generator, self.tensorboard = generator, tensorboard
+        step = tf.train.get_or_create_global_step()
+        self.step = tf.placeholder(step.dtype, [])
+        self.set_step = step.assign(self.step)
+        variables = [
+            v for v in tf.global_variables() if v is not step and not UNREAD.fullmatch(v.op.name)
+        ]
         self.variables = {v.op.name: v for v in variables}
         trained = [v.op.name for v in tf.trainable_variables()]
         averages = [f'{name}/ExponentialMovingAverage' for name in trained]
@@ -56,6 +65,7 @@ class Checkpoints:
         position = self.newest_good()
         self.saved_step = position.step if position else None
         position = position or START
+        sess.run(self.set_step, {self.step: position.step})
         run.cut_back(position.step, show_every)
         self.restart_events(position.step)
         begun = f', continued from step {position.step:,}' if position.step else ''
@@ -120,6 +130,8 @@ class Checkpoints:
                 f'the weights of step {position.step:,} are NaN or infinite and are not saved; '
                 f'the last good ones are in {self.run.path}: {ADVICE}'
             )
+        if self.generator:
+            self.run.keep_generator(self.generator)
         with self.run.new_checkpoint(position) as name:
             try:
                 self.saver.save(self.sess, name, write_meta_graph=False, write_state=False)

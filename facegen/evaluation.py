@@ -190,7 +190,7 @@ def collapsed_since(history, recipe):
 
 
 def warnings_of(scores):
-    """Return a sentence forevery sign in `scores`, of either evaluation, of a failed training."""
+    """Return a sentence for every sign in `scores`, of either evaluation, of a failed training."""
     return list(signs_of(scores).values())
 
 

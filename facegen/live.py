@@ -1,6 +1,6 @@
 """What one sees of a training while it runs: text in a terminal, one area in a notebook.
 
-The area is two outputs of the cell that change in place, by Jupyter's display updates: text, and a
+The area is two outputs of the cell that change in place, by Jupyter's display updates: text, and an
 image of the latest grid beside the curves. JupyterLab, Notebook 7, VS Code and nbclient know these
 updates, need nothing installed for them, and save the last state.
 """

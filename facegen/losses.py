@@ -58,7 +58,7 @@ def r1_penalty(real_logits, images, recipe):
     arXiv:1801.04406, equation 9). A D that knows its images by heart is steep around them. The
     penalty costs a second derivative, so only one step in R1_EVERY has it, as many times as heavy,
     and the others have 0 (lazy regularisation: Karras et al. 2020, arXiv:1912.04958, appendix B).
-    The steps are those of the graph's global step, which D's optimiser counts.
+    The steps are those of the graph's global step, which `training.count_step` counts.
     """
 
     def penalty():
@@ -89,7 +89,7 @@ def noted_d_outputs():
 
 
 def undecided_losses(recipe):
-    """Return the recipe's (d_loss, g_loss) if D answers every image as half real, half drawn.
+    """Return the recipe's (d_loss, g_loss) if D answers every image as half real, half generated.
 
     That is D = 1/2, a logit of 0, or for least squares the middle of the two labels.
     """

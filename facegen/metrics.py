@@ -1,4 +1,4 @@
-"""How like real images generated ones are, in numbers; numpy only, on features or pixels.
+"""How much generated images resemble real ones, in numbers; numpy only, on features or pixels.
 
 Features are rows [n, d] of any network, images are [n, h, w, c]. Nothing here is random but where
 a seed is taken, and every function raises ValueError for shapes that do not fit, for too few rows,

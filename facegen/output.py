@@ -28,7 +28,7 @@ class Output(NamedTuple):
 
     @classmethod
     def named(cls, text):
-        """Return the output of that name; one without an ending, or with a slash after, is a folder."""
+        """Return the output of that name; one without an ending, or or that ends in a slash, is a folder."""
         path = Path(text).expanduser()
         is_folder = text.endswith(('/', os.sep))
         return cls(path, FOLDER if is_folder else path.suffix.lower())

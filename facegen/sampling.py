@@ -25,7 +25,7 @@ def latents(seed, count, z_dim):
 
 
 def slerp(a, b, t):
-    """Return what lies between latents on the arc from a to b, a share t of its angle after a.
+    """Return what lies between latents on the arc from a to b, a share t of its angle away from a.
 
     slerp(a, b, t) = ((1 - t) |a| + t |b|) (cos(t w) a / |a| + sin(t w) p)
 
@@ -98,7 +98,10 @@ def sampling_graph(input_z, samples):
         for variable in variables:
             if (name := variable.op.name) in nodes:
                 part.node.remove(nodes[name])
-                copy = tf.get_variable(name, variable.shape, variable.dtype.base_dtype)
+                is_resource = nodes[name].op == 'VarHandleOp'
+                copy = tf.get_variable(
+                    name, variable.shape, variable.dtype.base_dtype, use_resource=is_resource
+                )
                 handles[name] = copy.op.outputs[0]
         input_z, samples = tf.import_graph_def(part, handles, names, name='')
         meta_graph = tf.train.export_meta_graph(clear_devices=True)
@@ -142,6 +145,7 @@ def restored(run, weights='last'):
     Raises FileNotFoundError for a folder without a run or weights, ValueError for a run that is
     damaged.
     """
+    run.config()  # first, since its error says what is no run folder
     checkpoint, stored = run.checkpoint(weights), run.generator()
     session.use_tf1()
     with tf.Graph().as_default() as graph:
@@ -174,7 +178,7 @@ def imported(run, stored):
         signature = meta_graph.signature_def[SIGNATURE]
         ends = signature.inputs['latents'].name, signature.outputs['images'].name
         input_z, samples = map(graph.get_tensor_by_name, ends)
-    except (DecodeError, ValueError, KeyError) as error:
+    except (DecodeError, ValueError, KeyError, tf.errors.OpError) as error:
         raise ValueError(
             f'{run.path / GENERATOR} is damaged ({type(error).__name__}); restore it, or train again'
         ) from error

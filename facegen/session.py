@@ -59,7 +59,7 @@ def use_tf1():
     """
     warnings.filterwarnings('ignore', r'`tf\.layers\.\w+` is deprecated', UserWarning)
     tf.get_logger().addFilter(is_no_deprecation)
-    tf.get_logger().setLevel('WARNING')  # not a line forevery file that is restored
+    tf.get_logger().setLevel('WARNING')  # not a line for every file that is restored
     tf.disable_v2_behavior()
     tf.enable_resource_variables()
 

@@ -38,7 +38,7 @@ class Events:
             )
 
     def add_numbers(self, group, step, values):
-        """Add a point to a curve 'group/name' forevery number in `values` {name: value}."""
+        """Add a point to a curve 'group/name' for every number in `values` {name: value}."""
         curves = numbers_in({n: v for n, v in values.items() if n not in NO_CURVES}, group)
         self.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in curves])
 

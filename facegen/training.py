@@ -16,24 +16,30 @@ from facegen.sampling import Sampler, latents, sampling_graph
 from facegen.session import tf
 from facegen.stopping import stop_signals
 
-EVALUATED = 1000  # images that are drawn forevery evaluation of a training
+EVALUATED = 1000  # images that are drawn for every evaluation of a training
 COUNTS = ('batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images')
 LIMITS = ('epoch_count', 'max_steps')  # may be None, but not all of these and `minutes`
 
 
 def count_step(d_train_opt):
-    """Return an op that trains D and then counts the step, in the graph's global step."""
+    """Return an op that trains D and then counts the step, in the graph's global step.
+
+    An optimiser that has been given the global step counts already.
+    """
+    step = tf.train.get_or_create_global_step()
+    if any(op.type.startswith('AssignAdd') for op in step.op.outputs[0].consumers()):
+        return d_train_opt
     with tf.control_dependencies([d_train_opt]):
-        return tf.train.get_or_create_global_step().assign_add(1).op
+        return step.assign_add(1).op
 
 
 class Training:
-    """A training but for its graph and its steps, which the notebook's `train` shows.
+    """All of a training but its graph and its steps, which the notebook's `train` shows.
 
     Used as a context, it makes a graph of its own the default one. `start` opens the run folder and a
-    session, after which `batches` gives what each step is fed with, and `end_step` takes what it
-    returned: it logs and shows the losses and, every `show_every` steps, saves the weights, shows a
-    grid of samples and evaluates some. Whatever ends the training, all of it is closed at the end.
+    session; then `batches` yields what each step is fed with, and `end_step` takes the losses of the
+    step: it logs and shows them and, every `show_every` steps, saves the weights, shows a grid of
+    samples and evaluates some. Whatever ends the training, all of it is closed.
     """
 
     def __init__(
@@ -94,21 +100,21 @@ class Training:
         Raises what `RunFolder.open` and `Checkpoints.restore` do.
         """
         settings, opened = self.settings, self.closing.enter_context
-        self.checkpoints = Checkpoints(tensorboard=settings['tensorboard'])
+        self.checkpoints = Checkpoints(
+            sampling_graph(input_z, samples), tensorboard=settings['tensorboard']
+        )
         tf.add_to_collection('samples', samples)  # where `show_generator_output` looks
         graph = tf.get_default_graph()
         graph.finalize()
         config = session.config(self.recipe.precision, xla=self.recipe.xla)
-        sess = tf.Session(graph=graph, config=config)
+        sess = opened(tf.Session(graph=graph, config=config))
         self.sampler = Sampler(sess, input_z, samples)
         self.run = opened(RunFolder.open(settings['run_dir'], settings, resume=self.resume))
-        opened(sess)
         limits = settings['epoch_count'], settings['max_steps']
         steps = total_steps(settings['data_shape'][0], settings['batch_size'], *limits)
         self.bar = opened(training_bar(self.run, settings, steps))
         self.stop = opened(stop_signals())
         position = self.checkpoints.restore(sess, self.run, self.show_every)
-        self.run.keep_generator(sampling_graph(input_z, samples))
         self.source = Batches(
             self.get_batches, settings['batch_size'], settings['epoch_count'], steps,
             settings['max_steps'], settings['minutes'], position,

@@ -201,7 +201,7 @@ def show_in(page, size):
 
 
 def stop_behind(page, step):
-    """Press the stop button when the last cell's training is after a step; return its last step."""
+    """Press the stop button when the last cell's training is past a step; return its last step."""
     wait_for_last_output(page, r'Step (\d+)\.\.\. Discriminator Loss', above=step)
     page.locator('jp-button[data-command="notebook:interrupt-kernel"]').click()
     last = wait_for_last_output(page, r'stopped after step ([\d,]+)')

@@ -103,10 +103,10 @@ def test_a_copy_of_the_notebook_with_another_activation(tmp_path, monkeypatch):
 
 
 def with_variables(z, out_channel_dim, is_train=True, *, recipe):
-    """A generator of `tf.get_variable`, with a norm of its own."""
+    """A generator of `tf.get_variable`, one of them of the old kind, with a norm of its own."""
     with tf.variable_scope('generator', reuse=not is_train):
         weights = tf.get_variable('weights', [z.shape[1], 64 * out_channel_dim])
-        gain = tf.get_variable('gain', [], initializer=tf.ones_initializer())
+        gain = tf.get_variable('gain', [], initializer=tf.ones_initializer(), use_resource=False)
         x = z @ weights
         x = gain * x / tf.sqrt(1e-3 + tf.reduce_mean(x**2, axis=1, keepdims=True))
         return tf.tanh(tf.reshape(x, [-1, 8, 8, out_channel_dim]))
@@ -145,10 +145,18 @@ def test_generators_of_another_kind(notebook, tiny_pictures, tmp_path, generator
     assert words == 'a SavedModel, from latents [n, 8] to uint8 images [n, 8, 8, 3]'
 
 
+def goes_on(functions, pictures, folder, epochs):
+    """Train up to a number of epochs, from where the run in a folder is."""
+    recipe = trainer.tiny_recipe(rate_decay=False)
+    return trainer.train(
+        functions, pictures, recipe=recipe, epochs=epochs, run_dir=folder, resume=folder
+    )
+
+
 @pytest.fixture(scope='module')
 def run(tiny_pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp('own') / 'run'
-    return RunFolder(trainer.train(notebook.definitions(), tiny_pictures, epochs=1, run_dir=folder))
+    return RunFolder(goes_on(notebook.definitions(), tiny_pictures, folder, epochs=1))
 
 
 @pytest.fixture
@@ -212,5 +220,18 @@ def test_a_continued_training_keeps_the_generator_that_goes_on(copy, notebook, t
     (copy.path / GENERATOR).unlink()
     config = json.loads((copy.path / 'config.json').read_text())
     assert config['epoch_count'] == 1
-    trainer.train(notebook, tiny_pictures, epochs=1, run_dir=copy.path, resume=copy.path)
+    goes_on(notebook, tiny_pictures, copy.path, epochs=1)
+    assert copy.generator() is None  # nothing was trained
+    goes_on(notebook, tiny_pictures, copy.path, epochs=2)
     assert copy.generator() == run.generator()
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_generator(copy, notebook, tiny_pictures, run):
+    """Though that of the notebook has changed, for its weights were trained with the old one."""
+    original = notebook.generator
+    notebook.generator = lambda *args, **options: -original(*args, **options)
+    expected = sampling.generate(run, 4, 0)
+    goes_on(notebook, tiny_pictures, copy.path, epochs=1)
+    np.testing.assert_array_equal(sampling.generate(copy, 4, 0), expected)
+    goes_on(notebook, tiny_pictures, copy.path, epochs=2)
+    assert copy.generator() != run.generator()

@@ -12,6 +12,7 @@ import helper
 from facegen import sampling
 from facegen.recipes import CLASSIC, DIGITS, FACES, Recipe
 from facegen.run import RunFolder
+from facegen.training import Training
 
 SMALL = {'epoch_count': 2, 'batch_size': 16, 'z_dim': 24, 'learning_rate': 3e-4, 'beta1': 0.5}
 
@@ -224,11 +225,29 @@ def test_the_learning_rate_decays_where_the_recipe_says(train, monkeypatch):
     np.testing.assert_allclose(fed, [1e-3 * (8 - i) / 8 for i in range(8)])
 
 
-def test_dropout_counts_the_steps(train):
-    run = train(recipe=Recipe(dropout=0.5))
-    reader = tf.train.load_checkpoint(run.checkpoint())
-    steps = [n for n in reader.get_variable_to_shape_map() if n.endswith('global_step')]
-    assert [reader.get_tensor(name) for name in steps] == [8]
+@pytest.mark.parametrize('counts_itself', [False, True])
+def test_steps_are_counted_once_and_go_on_counting(train, notebook, monkeypatch, counts_itself):
+    """Also where a reader's optimiser is given the global step."""
+    original, end_step = notebook.model_opt, Training.end_step
+    counted = []
+
+    def counting(d_loss, g_loss, learning_rate, beta1, *, recipe):
+        step = tf.train.get_or_create_global_step()
+        d_train_opt, g_train_opt = original(d_loss, g_loss, learning_rate, beta1, recipe=recipe)
+        with tf.control_dependencies([d_train_opt]):
+            return step.assign_add(1).op, g_train_opt
+
+    def note(training, **numbers):
+        sess = training.sampler.sess
+        counted.append(sess.run(tf.train.get_global_step(sess.graph)))
+        end_step(training, **numbers)
+
+    if counts_itself:
+        notebook.model_opt = counting
+    monkeypatch.setattr(Training, 'end_step', note)
+    for max_steps in 4, 8:
+        train(recipe=Recipe(dropout=0.5), max_steps=max_steps, resume=True)
+    assert counted == [*range(1, 9)]
 
 
 def test_generate_is_independent_of_count_and_batches(train):

@@ -2,7 +2,7 @@
 
 It reads one JSON object per line: arguments of `train` that differ from `OPTIONS`, and
 
-    images    folder of the data set
+    pictures    folder of the data set
     output      file for what the child prints
     evaluation  'endless': one that never ends
     kill_at     number of the change to a file of the run before which the child kills itself

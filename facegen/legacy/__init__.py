@@ -5,7 +5,7 @@
 
 Both call `enable`, after which `import tensorflow`, `helper`, `problem_unittests`, `distutils` and
 numpy are what such a notebook expects. One topic per file: `tf1` (TensorFlow 1 in graph mode),
-`contrib` (tf.contrib.layers), `data` (where its pictures are), `checks` (of its five functions),
+`contrib` (tf.contrib.layers), `data` (where its images are), `checks` (of its five functions),
 `steps` (the end of a training loop), `syntax` (habits of older Pythons), `run` (a whole notebook).
 """
 

@@ -78,7 +78,7 @@ def discriminator(function, tf):
 
 
 def generator(function, tf):
-    """Ask for pictures [None, 28, 28, 5], and for the scope 'generator', reused after training."""
+    """Ask for images [None, 28, 28, 5], and for the scope 'generator', reused after training."""
     z = tf.placeholder(tf.float32, [None, Z_DIM])
     with _scope_calls(tf) as scope:
         for arguments, reuse in ((), False), ((False,), True):

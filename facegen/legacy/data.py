@@ -1,4 +1,4 @@
-"""Where an old notebook finds its pictures: its `data_dir` is ours, in the layout of 2017.
+"""Where an old notebook finds its images: its `data_dir` is ours, in the layout of 2017.
 
 A notebook calls `helper.download_extract(name, data_dir)` with a folder such as `/input`, and then
 globs `mnist/*.jpg` and `img_align_celeba/*.jpg` in it. Here these lie below `classic/` in the folder
@@ -65,7 +65,7 @@ class ClassicData:
         return self.root / FOLDERS[name]
 
     def source(self, name):
-        """Return what the pictures come from: a folder, or the IDX file of the digits.
+        """Return what the images come from: a folder, or the IDX file of the digits.
 
         The digits of 2017, if they still lie in the data folder, are used like any full set.
         """
@@ -140,7 +140,7 @@ def link(path, folder):
 
 
 def helper_of_2017(classic, limit):
-    """Return `helper` as an old notebook knows it; redirect its globs of pictures as well."""
+    """Return `helper` as an old notebook knows it; redirect its globs of images as well."""
 
     def redirected(pattern):
         match = CLASSIC_PATTERN.fullmatch(os.fspath(pattern))
@@ -190,7 +190,7 @@ def dataset_class(classic, limit):
     """Return the `Dataset` of 2017 with our cache, whose batches obey `limit`."""
 
     class Dataset(classic.helper.Dataset):
-        """A list of pictures that serves batches."""
+        """A list of images that serves batches."""
 
         def __init__(self, dataset_name, data_files):
             super().__init__(dataset_name, classic.decoded(dataset_name, data_files))
@@ -204,11 +204,11 @@ def dataset_class(classic, limit):
 
 
 def grid_of_anything(images_square_grid):
-    """Return `images_square_grid` that draws diverged pictures too, as that of 2017 did."""
+    """Return `images_square_grid` that draws diverged images too, as that of 2017 did."""
 
     def of_anything(images, mode):
         if not np.isfinite(images).all():
-            warnings.warn('the pictures hold NaN or infinite values', stacklevel=2)
+            warnings.warn('the images hold NaN or infinite values', stacklevel=2)
             images = np.nan_to_num(images)
         return images_square_grid(images, mode)
 
