@@ -28,6 +28,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
+from unittest.mock import patch
 
 from measuring import ROOT, machine
 
@@ -108,9 +109,9 @@ def trained(case, seed, precision, data_dir):
 
     started = time.monotonic()
     functions = notebook.definitions()
-    training.stop_signals = lambda: nullcontext(Stop())  # a stopped training is no result
     limits = {'epoch_count': None, **dict(case.limits or [('epoch_count', epochs_of(case))])}
-    with tempfile.TemporaryDirectory() as folder:
+    unstoppable = patch.object(training, 'stop_signals', lambda: nullcontext(Stop()))
+    with unstoppable, tempfile.TemporaryDirectory() as folder:  # a stopped training is no result
         run, is_over, diverged = RunFolder(Path(folder, 'run')), False, False
         try:
             functions.train(

@@ -254,7 +254,7 @@ def nearest(samples, pictures, *, skip=None):
     Both are uint8 images or features, [n, ...] and [m, ...] of one shape. `skip` [n] names, for
     every sample, one image that does not count, such as itself.
     """
-    samples, pictures = checked_rows(samples, 'samples'), checked_rows(pictures, 'pictures')
+    samples, pictures = checked_rows(samples, 'samples'), checked_rows(pictures, 'images')
     if samples.shape[1] != pictures.shape[1]:
         raise ValueError(
             f'a sample has {samples.shape[1]} numbers, an image {pictures.shape[1]}; expected '
@@ -334,7 +334,7 @@ def memorising(samples, training, held_out=None, *, seed=0, mirrored=False):
 
 def mean_pairwise_distance(rows):
     """Return the mean Euclidean distance between two different rows of [n, ...], n >= 2."""
-    rows = checked(checked_rows(rows, 'pictures'), 'pictures', at_least=2)
+    rows = checked(checked_rows(rows, 'images'), 'images', at_least=2)
     rows = rows - rows.mean(axis=0)
     total = sum(
         np.sqrt(squared_distances(rows[part], rows)).sum() for part in chunks(len(rows), len(rows))

@@ -98,10 +98,10 @@ def sampling_graph(input_z, samples):
         for variable in variables:
             if (name := variable.op.name) in nodes:
                 part.node.remove(nodes[name])
-                is_resource = nodes[name].op == 'VarHandleOp'
                 copy = tf.get_variable(
-                    name, variable.shape, variable.dtype.base_dtype, use_resource=is_resource
-                )
+                    name, variable.shape, variable.dtype.base_dtype, tf.zeros_initializer(),
+                    trainable=False, use_resource=nodes[name].op == 'VarHandleOp',
+                )  # fmt: skip
                 handles[name] = copy.op.outputs[0]
         input_z, samples = tf.import_graph_def(part, handles, names, name='')
         meta_graph = tf.train.export_meta_graph(clear_devices=True)

@@ -229,7 +229,7 @@ def test_nothing_overflows(page, stopped, size, tmp_path):
     with suppress(PlaywrightTimeoutError):  # it takes a moment to arrange itself
         page.wait_for_function(f'() => ({TOO_WIDE})().length == 0', timeout=30_000)
     for number, picture in enumerate(page.locator('.jp-Notebook img').all()):
-        picture.evaluate("image => picture.scrollIntoView({block: 'end'})")
+        picture.evaluate("image => image.scrollIntoView({block: 'end'})")
         page.screenshot(path=tmp_path / f'{number:02}.png')
     pictures = page.evaluate(PICTURES)
     assert len(pictures) > 12

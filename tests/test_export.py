@@ -47,7 +47,7 @@ def test_three_lines_of_tensorflow_draw_the_same_bytes(run, tmp_path, weights):
     words = export.save_model(tmp_path / name, run, weights)
     assert words == 'a SavedModel, from latents [n, 100] to uint8 images [n, 8, 8, 3]'
     check = (
-        "import numpy, sys\nnumpy.save('drawn.npy', pictures)\n"
+        "import numpy, sys\nnumpy.save('drawn.npy', images)\n"
         "assert not {'facegen', 'helper', 'tf_keras'} & set(sys.modules)\n"
     )
     hidden = ('PYTHONPATH', 'TF_USE_LEGACY_KERAS')
