@@ -239,9 +239,9 @@ def _build_discriminator(sess, discriminator, channels):
 
     _initialize(sess, call)
     for batch_size in (3, 2):
-        pictures = _uniform(batch_size, batch_size, 28, 28, channels)
+        pixels = _uniform(batch_size, batch_size, 28, 28, channels)
         values = _call(
-            f'running {again}', sess.run, first + second, {images: pictures, others: pictures}
+            f'running {again}', sess.run, first + second, {images: pixels, others: pixels}
         )
         for name, value in zip(names * 2, values, strict=True):
             _require_shape_and_finite(call, name, value, (batch_size, 1))
@@ -252,8 +252,8 @@ def _build_discriminator(sess, discriminator, channels):
 
 
 def _check_discriminator(sess, call, images, others, outputs):
-    pictures = _uniform(0, 4, *images.shape[1:])
-    feed = {images: pictures, others: pictures}
+    pixels = _uniform(0, 4, *images.shape[1:])
+    feed = {images: pixels, others: pixels}
     low, high = _explore(sess, call, outputs[1], images, feed, -0.05, 1.05)
     _require_sigmoid(call, *sess.run(outputs, feed))
     _require(
@@ -331,13 +331,13 @@ def _build_generator(sess, generator, channels, z_dim):
 
 def _check_generator(sess, call, preview_call, z, images, preview):
     feed = {z: _uniform(0, 4, *z.shape[1:])}
-    _require_picture_range(call, *_explore(sess, call, images, z, feed, -0.6, 0.6))
+    _require_image_range(call, *_explore(sess, call, images, z, feed, -0.6, 0.6))
     _require_moving_averages(sess, call, images, feed, 'training=is_train')
     _require_preview(sess, preview_call, preview, z, feed)
     _require_nonlinear(sess, preview_call, tf.atanh(preview), z, limit=2.5)
 
 
-def _require_picture_range(call, low, high):
+def _require_image_range(call, low, high):
     """Require that the images fill [-1, 1] and do not leave it."""
     seen = f'{call}: images must fill the range [-1, 1], but with random weights they'
     _require(
@@ -546,9 +546,9 @@ def _check_model_loss(sess, model_loss, channels):
     _initialize(sess, call)
 
     def run(fetches, real, fake, batch_size=4):
-        pictures = np.full([batch_size, 28, 28, channels], real / _LOGIT_SCALE)
+        pixels = np.full([batch_size, 28, 28, channels], real / _LOGIT_SCALE)
         latents = np.full([batch_size, 10], fake / _LOGIT_SCALE)
-        feed = {input_real: pictures, input_z: latents}
+        feed = {input_real: pixels, input_z: latents}
         values = _call(f'running {call}', sess.run, fetches, feed)
         _require(
             all(np.isfinite(value).all() for value in values),

@@ -39,7 +39,7 @@ def exercise(folder):
     started = time.perf_counter()
     for first in range(0, len(files), BATCH):
         helper.get_batch(files[first : first + BATCH], 28, 28, 'RGB')
-    return {'pictures_per_second': len(files) / (time.perf_counter() - started)}
+    return {'images_per_second': len(files) / (time.perf_counter() - started)}
 
 
 def first_pass(folder):
@@ -50,7 +50,7 @@ def first_pass(folder):
         dataset = helper.Dataset('celeba', folder)
         seconds = time.perf_counter() - started
     return {
-        'pictures_per_second': len(dataset.pixels) / seconds,
+        'images_per_second': len(dataset.pixels) / seconds,
         'megabytes': megabytes(psutil.Process()) - before + peak_of_workers(),
         'equal': equal(dataset, folder),
     }
@@ -72,7 +72,7 @@ def later_epochs(folder):
     started = time.perf_counter()
     for epoch in range(max(1, 200_000 // len(dataset.pixels))):
         count += sum(len(images) for images in dataset.get_batches(BATCH, epoch=epoch))
-    return {'pictures_per_second': count / (time.perf_counter() - started)}
+    return {'images_per_second': count / (time.perf_counter() - started)}
 
 
 def opening(folder):
@@ -109,7 +109,7 @@ def linked(sample, count, folder):
 
 def report(name, count, results, exercises=()):
     """Print one line about the repeats of a measurement."""
-    line = {'benchmark': 'data', 'measure': name, 'pictures': count}
+    line = {'benchmark': 'data', 'measure': name, 'images': count}
     for key in results[0]:
         values = [result[key] for result in results]
         if key == 'equal':
@@ -118,7 +118,7 @@ def report(name, count, results, exercises=()):
             line |= summary(key, values, 4 if key == 'seconds' else None)
     if exercises:
         ratios = [
-            result['pictures_per_second'] / of_exercise['pictures_per_second']
+            result['images_per_second'] / of_exercise['images_per_second']
             for result, of_exercise in zip(results, exercises, strict=True)
         ]
         line['times_the_exercise'] = round(statistics.median(ratios), 2)

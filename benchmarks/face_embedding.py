@@ -185,7 +185,7 @@ def changed(images, change):
 
 
 def damaged(real):
-    """Return {name: pictures} made of all real faces, in their order, or of none."""
+    """Return {name: images} made of all real faces, in their order, or of none."""
     rng = np.random.default_rng(0)
     small = [side * 5 // 7 for side in real.shape[2:0:-1]]
     return {
@@ -211,7 +211,7 @@ def with_quarters_of_others(images, rng):
 
 
 def drawn(runs, steps, data_dir, count):
-    """Return {name: pictures} that generators of run folders draw, and of new, short trainings."""
+    """Return {name: images} that generators of run folders draw, and of new, short trainings."""
     from facegen.run import RunFolder
     from facegen.sampling import generate
 

@@ -18,7 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from facegen import legacy, notebook, session  # isort: skip  # noqa: E402
+from facegen import notebook, session  # isort: skip  # noqa: E402
+from facegen.data.dataset import Dataset  # noqa: E402
+from facegen.data.decode import get_batch  # noqa: E402
 from facegen.legacy.data import ClassicData  # noqa: E402
 
 import numpy as np  # isort: skip  # noqa: E402
@@ -28,16 +30,16 @@ BATCH_SIZE, Z_DIM = 64, 100
 WARM_UP = 3  # steps that are not counted
 
 
-def batches_of_2017(helper, files, mode):
+def batches_of_2017(files, mode):
     """Yield float32 batches in [-0.5, 0.5], decoded from the files at every pass."""
     while True:
         for start in range(0, len(files) - BATCH_SIZE + 1, BATCH_SIZE):
             batch = files[start : start + BATCH_SIZE]
-            yield helper.get_batch(batch, 28, 28, mode) / 255 - 0.5
+            yield get_batch(batch, 28, 28, mode) / 255 - 0.5
 
 
 def batches_of_dataset(dataset):
-    """Yield the batches of `helper.Dataset` over and over."""
+    """Yield the batches of a `Dataset` over and over."""
     while True:
         yield from dataset.get_batches(BATCH_SIZE)
 
@@ -68,15 +70,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--steps', type=int, default=30)
     arguments = parser.parse_args()
-    helper, functions = legacy.original('helper'), notebook.definitions()
-    classic = ClassicData(helper)
+    functions, classic = notebook.definitions(), ClassicData()
     classic.use(ROOT / 'data', 'sample')
     for name, mode in ('mnist', 'L'), ('celeba', 'RGB'):
         with redirect_stdout(sys.stderr):
             files = [str(file) for file in classic.folder(name).iterdir()]
-            dataset = helper.Dataset(name, classic.sources[name])
+            dataset = Dataset(name, classic.sources[name])
         ways = {
-            '2017': (batches_of_2017(helper, files, mode), None),
+            '2017': (batches_of_2017(files, mode), None),
             'legacy': (batches_of_dataset(dataset), session.config()),
         }
         for way, (batches, config) in ways.items():

@@ -30,13 +30,13 @@ sys.path.insert(0, str(ROOT))
 
 import helper  # noqa: E402
 from data import linked  # noqa: E402
-from facegen import plot  # noqa: E402
+from facegen.figures import rendered  # noqa: E402
 from measuring import in_process, summary  # noqa: E402
 
 UNITS = {  # of each curve: that of its size, that of its cost
     'training step': ('pixels', 'seconds'),
-    'first pass': ('pictures', 'seconds'),
-    'later epoch': ('pictures', 'seconds'),
+    'first pass': ('images', 'seconds'),
+    'later epoch': ('images', 'seconds'),
     'step': ('epochs', 'milliseconds'),
     'memory': ('epochs', 'megabytes'),
 }
@@ -65,7 +65,7 @@ def a_round(options):
             linked(options.data_dir / 'celeba_sample', count, faces)
             for name, measure in ('first pass', 'first_pass'), ('later epoch', 'later_epochs'):
                 result = in_process(HERE / 'data.py', '--measure', measure, faces)
-                curves[name][count] = count / result['pictures_per_second']
+                curves[name][count] = count / result['images_per_second']
     line = in_process(HERE / 'memory.py', '--epochs', options.epochs)
     tenths = np.linspace(0, options.epochs, 11).astype(int).tolist()[1:]
     curves['step'] = dict(zip(tenths, line['milliseconds_per_step'], strict=True))
@@ -125,7 +125,7 @@ def drawn(rounds):
             axes.set_ylim(0, 1.5 * middle.max())
         axes.set(xlabel=size_unit, ylabel=unit)
         axes.legend(frameon=False, loc='upper left')
-    return plot.rendered(figure)
+    return rendered(figure)
 
 
 def main():

@@ -25,7 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from facegen import plot  # noqa: E402
+from facegen.figures import last_grids  # noqa: E402
+from facegen.images import few_colors  # noqa: E402
 from facegen.recipes import RECIPES  # noqa: E402
 from facegen.run import RunFolder  # noqa: E402
 
@@ -164,7 +165,7 @@ def main():
         return
     if options.figure:
         file, *runs = options.figure
-        plot.few_colors(plot.last_grids({recipe_of(run): run for run in runs})).save(file)
+        few_colors(last_grids({recipe_of(run): run for run in runs})).save(file)
         return
     if not options.dataset:
         parser.error('give --dataset, --table or --figure')

@@ -34,9 +34,9 @@ from measuring import ROOT, machine
 
 sys.path.insert(0, str(ROOT))
 
-from facegen.__main__ import EVALUATED
+from facegen.data.sources import DATASETS
+from facegen.files import append_line, keep_lines, parsed_lines, to_json
 from facegen.recipes import CLASSIC, PUBLISHED, RECIPES
-from facegen.run import append_line, keep_lines, parsed_lines, to_json
 
 LOG = Path(__file__).with_suffix('.jsonl')
 PRECISIONS = ('float32', 'auto')
@@ -128,7 +128,7 @@ def trained(case, seed, precision, data_dir):
             diverged = True
         seconds, scores, step = time.monotonic() - started, seen[-1], run.logged_steps()
         if is_over:
-            images = generate(run, EVALUATED[case.dataset], seed + 1000)
+            images = generate(run, DATASETS[case.dataset].images_scored, seed + 1000)
             scores = evaluate(images, case.dataset, dataset.pixels, seed=seed + 1000)
     return {
         **task(case, seed, precision),

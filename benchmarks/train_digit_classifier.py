@@ -21,6 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 import helper  # noqa: E402
 from facegen import digits, session  # noqa: E402
+from facegen.data.find import first  # noqa: E402
+from facegen.data.idx import open_idx, read_exactly  # noqa: E402
 from facegen.metrics import moments  # noqa: E402
 from facegen.session import tf  # noqa: E402
 
@@ -41,13 +43,13 @@ def read(data_dir, part):
     places = data_dir, data_dir / 'mnist'
     names = f'{part}-images-idx3-ubyte', f'{part}-labels-idx1-ubyte'
     images, labels = (
-        helper._first(Path.is_file, [place / (name + end) for place in places for end in ENDINGS])
+        first(Path.is_file, [place / (name + end) for place in places for end in ENDINGS])
         for name in names
     )
     pixels = helper.Dataset('mnist', images).pixels
-    with helper._open_idx(labels) as file:
-        helper._read_exactly(file, 8)  # magic number, count
-        return pixels, np.frombuffer(helper._read_exactly(file, len(pixels)), np.uint8)
+    with open_idx(labels) as file:
+        read_exactly(file, 8)  # magic number, count
+        return pixels, np.frombuffer(read_exactly(file, len(pixels)), np.uint8)
 
 
 def jitter(images, rng):
@@ -83,7 +85,7 @@ def train(images, labels, epochs, seed):
     rng = np.random.default_rng(seed)
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(seed)
-        pictures = tf.placeholder(tf.float32, [None, digits.SIDE, digits.SIDE, 1])
+        inputs = tf.placeholder(tf.float32, [None, digits.SIDE, digits.SIDE, 1])
         classes = tf.placeholder(tf.int32, [None])
         rate = tf.placeholder(tf.float32, [])
         weights = {
@@ -97,9 +99,9 @@ def train(images, labels, epochs, seed):
             for number, (name, shape) in enumerate(digits.weight_shapes().items())
         }
         _, logits = digits.classifier(
-            pictures, weights, dropout=lambda x: tf.nn.dropout(x, rate=1 - KEEP)
+            inputs, weights, dropout=lambda x: tf.nn.dropout(x, rate=1 - KEEP)
         )
-        features, _ = digits.classifier(pictures, weights)
+        features, _ = digits.classifier(inputs, weights)
         loss = tf.losses.sparse_softmax_cross_entropy(classes, logits)
         step = tf.train.AdamOptimizer(rate).minimize(loss)
         initialize = tf.global_variables_initializer()
@@ -112,7 +114,7 @@ def train(images, labels, epochs, seed):
                 for start in range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE):
                     batch = order[start : start + BATCH_SIZE]
                     feed = {
-                        pictures: jitter(images[batch].astype(np.float32) / 255, rng),
+                        inputs: jitter(images[batch].astype(np.float32) / 255, rng),
                         classes: labels[batch],
                         rate: LEARNING_RATE * (1 - done / steps),
                     }
@@ -120,7 +122,7 @@ def train(images, labels, epochs, seed):
                     done += 1
                 print(f'epoch {epoch + 1} of {epochs}: loss {value:.3f}', file=sys.stderr)
             some = images[:MEASURED].astype(np.float32) / 255
-            scale = np.sqrt(np.mean(sess.run(features, {pictures: some}) ** 2))
+            scale = np.sqrt(np.mean(sess.run(features, {inputs: some}) ** 2))
             trained = sess.run(weights)
     trained['feature_kernel'] /= scale
     trained['feature_bias'] /= scale

@@ -7,11 +7,6 @@ module of the package imports it.
 import os
 import sys
 
-if 'tensorflow' in sys.modules and os.environ.get('TF_USE_LEGACY_KERAS') != '1':
-    raise ImportError(
-        'TensorFlow was imported before facegen, so tf.layers would fail in every cell; '
-        'restart the kernel and import facegen first'
-    )
-
-os.environ['TF_USE_LEGACY_KERAS'] = '1'  # tf.layers lives in tf-keras
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # start-up notes are silent, errors are not
+if 'tensorflow' not in sys.modules:  # else facegen/session.py says what to do
+    os.environ['TF_USE_LEGACY_KERAS'] = '1'  # tf.layers lives in tf-keras
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # start-up notes are silent, errors are not

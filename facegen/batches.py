@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from facegen.images import mirrored
 from facegen.run import START
 
 
@@ -155,4 +156,4 @@ def augment(images, recipe, seed):
     if not recipe.random_flip:
         return images
     flipped = np.random.default_rng(seed).random(len(images)) < 0.5
-    return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+    return np.where(flipped[:, None, None, None], mirrored(images), images)

@@ -9,9 +9,10 @@ import math
 import numpy as np
 
 from facegen import metrics
+from facegen.data.sources import DATASETS, choose
+from facegen.images import to_unit_range
 
-DATASETS = ('mnist', 'celeba', 'folder')
-MIN_PICTURES = 20  # fewer say nothing; 1,000 are few
+MIN_IMAGES = 20  # fewer say nothing; 1,000 are few
 MOST_COMPARED = 2000  # images or features of either set, where a metric compares pairs
 MOST_REFERENCES = 10_000  # real images whose features are computed
 QUICK_REFERENCES = 5000
@@ -26,7 +27,7 @@ RARE_CLASS = 0.02  # share of a digit; real ones have 0.09 to 0.11
 HIGH_KL = 0.2  # nats; two digits missing are 0.22
 LOW_DIVERSITY = 0.5
 FAR = 0.7  # of the Fréchet distance of untrained images
-SETTLED_STEPS, SETTLED_PICTURES = 500, 50_000  # by which a working training draws images
+SETTLED_STEPS, SETTLED_IMAGES = 500, 50_000  # by which a working training draws images
 LOW_NEAREST_RATIO = 0.5
 HIGH_NEARER_SHARE = 0.2  # 0.01 is expected
 
@@ -43,13 +44,13 @@ def evaluate(images, dataset_name, reference, *, seed=0):
     Digits are compared with MNIST's 10,000 test digits, by the features of `facegen.digits`; of
     these the kernel distance, precision and recall use 2,000, the last two by direction only.
     Faces, and images of a folder, are compared with `reference`, by the features of
-    `facegen.faces`, and from 14x14 on have a sliced Wasserstein distance per level of a pyramid.
+    `facegen.faces`.
 
     `diversity` is the mean distance between two images, over that of two real ones;
     `nearest_ratio` and `nearer_than_real` (see `metrics.memorising`) say whether images of
     `reference` are repeated, other than digits also mirrored. These are None where all real images
-    are alike. Fréchet distance, precision, recall and sliced Wasserstein distance
-    depend on n and on the size of `reference`, so compare equal sizes only.
+    are alike. Fréchet distance, precision and recall depend on n and on the size of `reference`, so
+    compare equal sizes only.
 
     Raises ValueError for images that do not fit each other or are too few.
     """
@@ -57,9 +58,11 @@ def evaluate(images, dataset_name, reference, *, seed=0):
     some = pick(images, MOST_COMPARED, seed)
     return {
         **described(images, dataset_name, reference, seed),
-        **SCORES[dataset_name](images, reference, seed),
+        **scores_of(images, dataset_name, reference, seed),
         'diversity': diversity(images, reference, seed),
-        **metrics.memorising(some, reference, seed=seed, mirrored=dataset_name != 'mnist'),
+        **metrics.memorising(
+            some, reference, seed=seed, mirrored=DATASETS[dataset_name].has_mirror_images
+        ),
     }
 
 
@@ -75,17 +78,18 @@ def real_scores(dataset_name, reference, count, *, seed=0):
     Raises ValueError like `evaluate`.
     """
     checked(reference, dataset_name, reference)
-    count = min(count, len(reference) // (1 if dataset_name == 'mnist' else 2))
-    if count < MIN_PICTURES:
+    judged_by_others = DATASETS[dataset_name].features == 'digits'  # by test digits
+    count = min(count, len(reference) // (1 if judged_by_others else 2))
+    if count < MIN_IMAGES:
         return {}
     order = np.random.default_rng([seed, 1]).permutation(len(reference))
     held_out = reference[np.sort(order[:count])]
     rest = reference
-    if dataset_name != 'mnist':
+    if not judged_by_others:
         rest = reference[np.sort(order[count : count + MOST_REFERENCES])]
     return {
         **described(held_out, dataset_name, rest, seed),
-        **SCORES[dataset_name](held_out, rest, seed),
+        **scores_of(held_out, dataset_name, rest, seed),
         'diversity': diversity(held_out, rest, seed),
     }
 
@@ -102,11 +106,11 @@ class QuickEvaluation:
 
         Digits that are not 28x28 are compared as other images are, and those below 8x8 by pixel.
         """
-        digits = dataset_name == 'mnist' and pixels.shape[1:] == DIGIT_SHAPE
+        digits = DATASETS[dataset_name].features == 'digits' and pixels.shape[1:] == DIGIT_SHAPE
         self.dataset_name = 'mnist' if digits else 'folder'
         pixels, _ = checked(pixels, self.dataset_name, pixels, at_least=2)
         self.real = pick(pixels, QUICK_REFERENCES, 0)
-        features, _ = features_of(self.real, self.dataset_name)
+        features, _ = features_of(self.real, DATASETS[self.dataset_name].features)
         self.moments = metrics.moments(features)
 
     def __call__(self, images):
@@ -116,7 +120,7 @@ class QuickEvaluation:
         Compare equal n only.
         """
         images, _ = checked(images, self.dataset_name, self.real, at_least=2)
-        features, report = features_of(images, self.dataset_name)
+        features, report = features_of(images, DATASETS[self.dataset_name].features)
         return {
             'n': len(images),
             'frechet_distance': metrics.frechet_distance(*metrics.moments(features), *self.moments),
@@ -125,18 +129,12 @@ class QuickEvaluation:
         }
 
 
-def score_table(drawn, real):
+def score_table(generated, real):
     """Return the scores of generated and of real images as lines of text, side by side."""
     lines = [f'{"":30}{"generated":>10}{"real":>10}']
-    for name, value in drawn.items():
-        values = [value, real.get(name)]
-        if isinstance(value, dict):
-            rows = [(f'{name} {key}', [value[key], values[1] and values[1][key]]) for key in value]
-        elif name in NOT_IN_TABLE or isinstance(value, (str, list)):
-            continue
-        else:
-            rows = [(name, values)]
-        lines += [row(label.replace('_', ' '), numbers) for label, numbers in rows]
+    for name, value in generated.items():
+        if name not in NOT_IN_TABLE and not isinstance(value, (str, list)):
+            lines.append(row(name.replace('_', ' '), [value, real.get(name)]))
     return '\n'.join(lines)
 
 
@@ -169,9 +167,9 @@ def is_settled(step, recipe):
 
     Not before the learning rate has been at its full height for as long as it took to rise.
     """
-    pictures = step * recipe.batch_size
-    is_late = step >= SETTLED_STEPS or pictures >= SETTLED_PICTURES
-    return is_late and pictures >= 2 * recipe.rate_warmup
+    shown = step * recipe.batch_size
+    is_late = step >= SETTLED_STEPS or shown >= SETTLED_IMAGES
+    return is_late and shown >= 2 * recipe.rate_warmup
 
 
 def collapsed_since(history, recipe):
@@ -240,7 +238,7 @@ def digit_scores(images, reference, seed):
     """Return how digits compare with MNIST's test digits; `reference` is not used."""
     from facegen.digits import test_set_statistics
 
-    features, report = features_of(images, 'mnist')
+    features, report = features_of(images, 'digits')
     test = test_set_statistics()
     value, error = metrics.kernel_distance(test.features, features)
     return {
@@ -259,14 +257,8 @@ def digit_scores(images, reference, seed):
 def face_scores(images, reference, seed):
     """Return how images compare with those of `reference`, by features and by texture."""
     reference = pick(reference, MOST_REFERENCES, seed)
-    real, _ = features_of(reference, 'celeba')
-    fake, _ = features_of(images, 'celeba')
-    count = min(len(images), len(reference), MOST_COMPARED)
-    levels = {}
-    if images.shape[1] >= metrics.LOWEST_SIDE:
-        levels = metrics.sliced_wasserstein(
-            pick(reference, count, seed), pick(images, count, seed), seed=seed
-        )
+    real, _ = features_of(reference, 'faces')
+    fake, _ = features_of(images, 'faces')
     value, error = metrics.kernel_distance(real, fake)
     return {
         'frechet_distance': metrics.frechet_distance(
@@ -275,11 +267,13 @@ def face_scores(images, reference, seed):
         'kernel_distance': value,
         'kernel_distance_standard_error': error,
         **neighbours(real, fake, seed),
-        'sliced_wasserstein': {str(side): distance for side, distance in levels.items()},
     }
 
 
-SCORES = {'mnist': digit_scores, 'celeba': face_scores, 'folder': face_scores}
+def scores_of(images, dataset_name, reference, seed):
+    """Return how images compare with real ones, by the features of their data set."""
+    scores = {'digits': digit_scores, 'faces': face_scores}[DATASETS[dataset_name].features]
+    return scores(images, reference, seed)
 
 
 def neighbours(real, fake, seed):
@@ -294,18 +288,18 @@ def unit(features):
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
-def features_of(images, dataset_name):
+def features_of(images, kind):
     """Return (features [n, d], what the classifier says about digits, {} for other images).
 
     Features of images below 8x8 are their pixels, in [0, 1].
     """
-    if dataset_name == 'mnist':
+    if kind == 'digits':
         from facegen.digits import digit_features
 
         features, probabilities = digit_features(images)
         return features, metrics.class_report(probabilities)
     if min(images.shape[1:3]) < SMALLEST_FACE:
-        return images.reshape(len(images), -1) / 255, {}
+        return to_unit_range(images.reshape(len(images), -1)), {}
     from facegen.faces import face_features
 
     return face_features(images), {}
@@ -317,12 +311,12 @@ def diversity(images, reference, seed):
     return metrics.mean_pairwise_distance(pick(images, PAIRED, seed)) / real if real else None
 
 
-def pick(pictures, count, seed):
+def pick(images, count, seed):
     """Return `count` images, drawn by `seed`, in their own order; all if there are fewer."""
-    if len(pictures) <= count:
-        return pictures
-    chosen = np.random.default_rng(seed).choice(len(pictures), count, replace=False)
-    return pictures[np.sort(chosen)]
+    if len(images) <= count:
+        return images
+    chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)
+    return images[np.sort(chosen)]
 
 
 def described(images, dataset_name, reference, seed):
@@ -336,21 +330,18 @@ def described(images, dataset_name, reference, seed):
     }
 
 
-def checked(images, dataset_name, reference, *, at_least=MIN_PICTURES):
+def checked(images, dataset_name, reference, *, at_least=MIN_IMAGES):
     """Return both sets as arrays; raise ValueError if they cannot be compared, saying why."""
-    if dataset_name not in DATASETS:
-        raise ValueError(f'unknown data set {dataset_name!r}; choose one of {sorted(DATASETS)}')
+    choose(DATASETS, dataset_name, 'data set')
     images, reference = np.asarray(images), np.asarray(reference)
-    for name, pictures in ('generated', images), ('real', reference):
-        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
+    for name, array in ('generated', images), ('real', reference):
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3):
             raise ValueError(
-                f'the {name} images are {pictures.dtype} {list(pictures.shape)}; expected uint8 '
+                f'the {name} images are {array.dtype} {list(array.shape)}; expected uint8 '
                 '[n, height, width, 1 or 3], 0 to 255'
             )
-        if len(pictures) < at_least:
-            raise ValueError(
-                f'there are {len(pictures)} {name} images; expected at least {at_least}'
-            )
+        if len(array) < at_least:
+            raise ValueError(f'there are {len(array)} {name} images; expected at least {at_least}')
     check_shapes(images.shape, dataset_name, reference.shape)
     return images, reference
 
@@ -358,7 +349,7 @@ def checked(images, dataset_name, reference, *, at_least=MIN_PICTURES):
 def check_shapes(shape, dataset_name, reference_shape):
     """Raise ValueError if images [n, h, w, c] cannot be compared with real ones of that shape."""
     size, real_size = list(shape[1:]), list(reference_shape[1:])
-    if dataset_name == 'mnist' and size != list(DIGIT_SHAPE):
+    if DATASETS[dataset_name].features == 'digits' and size != list(DIGIT_SHAPE):
         raise ValueError(
             f'the generated images are {size}, but the classifier that measures digits knows '
             '[28, 28, 1] only: there are no scores for digits of another shape'

@@ -2,20 +2,19 @@
 
 import contextlib
 import functools
-import io
 from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
 
-import helper
-from facegen import plot
 from facegen.directions import directions_of
-from facegen.output import mode_of
+from facegen.images import enlarge, mode_of, png_bytes, square_grid
+from facegen.latent_figures import directions, kept_numbers
 from facegen.run import RunFolder
 from facegen.sampling import latents, restored, slerp
+from facegen.screen import in_notebook, show
 
-PICTURES = 16  # in the grid under the sliders, a square number
+IMAGES = 16  # in the grid under the sliders, a square number
 DIRECTIONS = 4
 REACH = 3  # of a direction: its slider moves latents by up to this much, either way
 GRID_WIDTH = 448  # pixels
@@ -88,12 +87,10 @@ class Explorer:
 
     def draw(self):
         """Return the grid of the latents that the sliders choose, as the bytes of a PNG file."""
-        z = latents_of(self.choice(), PICTURES, self.vectors, kept=self.kept)
-        pictures = self.trained(z)
-        grid = helper.images_square_grid(pictures, mode_of(pictures), value_range=(0, 255))
-        file = io.BytesIO()
-        plot.enlarge(grid, max(1, GRID_WIDTH // grid.width)).save(file, 'PNG', compress_level=1)
-        return file.getvalue()
+        z = latents_of(self.choice(), IMAGES, self.vectors, kept=self.kept)
+        images = self.trained(z)
+        grid = square_grid(images, mode_of(images), value_range=(0, 255))
+        return png_bytes(enlarge(grid, max(1, GRID_WIDTH // grid.width)), compress_level=1)
 
     def redraw(self, _):
         """Put the grid of the latents that the sliders choose in the place of the last."""
@@ -110,9 +107,9 @@ def explore(run_dir):
 
     The sliders change a grid of the latents of the run's seed: they move it along the
     `principal_directions` of the generator's first layer and on the way to the latents of another
-    seed, and truncate it: see `latents_of`. The figure, `plot.directions` of one latent, takes their
-    place where nobody can move one: without ipywidgets, or with nobody before the notebook. It is
-    returned where there is no notebook to show it in.
+    seed, and truncate it: see `latents_of`. The figure, `latent_figures.directions` of one latent,
+    takes their place where nobody can move one: without ipywidgets, or with nobody before the
+    notebook. It is returned where there is no notebook to show it in.
 
     The generator stays open until the same run is explored again. Raises like `sampling.restored` and
     `directions_of`.
@@ -121,10 +118,10 @@ def explore(run_dir):
     if is_live() and has_widgets():
         return show_sliders(run)
     with restored(run) as trained:
-        kept = plot.kept_numbers(run.recipe(), trained.z_dim)
+        kept = kept_numbers(run.recipe(), trained.z_dim)
         (z,) = latents(run.config()['seed'], 1, trained.z_dim)
-        figure = plot.directions(trained, z, directions_of(trained, DIRECTIONS, kept=kept))
-    return plot.show(figure) if helper.in_notebook() else figure
+        figure = directions(trained, z, directions_of(trained, DIRECTIONS, kept=kept))
+    return show(figure) if in_notebook() else figure
 
 
 def show_sliders(run):
@@ -134,7 +131,7 @@ def show_sliders(run):
     OPEN.pop(run.path, contextlib.ExitStack()).close()
     with contextlib.ExitStack() as stack:
         trained = stack.enter_context(restored(run))
-        kept = plot.kept_numbers(run.recipe(), trained.z_dim)
+        kept = kept_numbers(run.recipe(), trained.z_dim)
         explorer = Explorer(trained, seed=run.config()['seed'], kept=kept)
         stack.callback(explorer.close)
         display(explorer.widget)
@@ -147,7 +144,7 @@ def is_live():
     Who runs a notebook without anybody before it, as `jupyter execute` does, must not be asked for
     input, and says so in the request to run the cell ('allow_stdin' of Jupyter's message protocol).
     """
-    if not helper.in_notebook():
+    if not in_notebook():
         return False
     from IPython import get_ipython
 

@@ -22,9 +22,9 @@ def save_model(folder, run, weights='last'):
     it draws the same bytes. Raises like `sampling.restored`.
     """
     with restored(run, weights) as generator:
-        pictures = uint8_pictures(generator)
+        images = uint8_images(generator)
         signature = tf.saved_model.predict_signature_def(
-            {'latents': generator.input_z}, {'pictures': pictures}
+            {'latents': generator.input_z}, {'pictures': images}
         )
         builder = tf.saved_model.Builder(str(folder))
         with generator.sess.graph.as_default():  # where the builder looks for variables
@@ -53,7 +53,7 @@ def save_onnx(file, run, weights='last'):
     with restored(run, weights) as generator:
         z = latents(0, COMPARED, generator.z_dim)
         expected = generator(z)
-        names = {generator.input_z.name: 'latents', uint8_pictures(generator).name: 'pictures'}
+        names = {generator.input_z.name: 'latents', uint8_images(generator).name: 'pictures'}
         source, target = names
         constants = tf.graph_util.convert_variables_to_constants(
             generator.sess, generator.sess.graph.as_graph_def(), [target.split(':')[0]]
@@ -83,8 +83,8 @@ def check_onnx(model, z, expected):
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=['CPUExecutionProvider']
     )
-    (pictures,) = session.run(['pictures'], {'latents': z})
-    difference = np.abs(pictures.astype(int) - expected).max()
+    (images,) = session.run(['pictures'], {'latents': z})
+    difference = np.abs(images.astype(int) - expected).max()
     if difference > TOLERANCE:
         raise ValueError(
             f'the images of the ONNX model differ from those of the generator by {difference} of '
@@ -92,8 +92,8 @@ def check_onnx(model, z, expected):
         )
 
 
-def uint8_pictures(generator):
-    """Add to the graph what `sampling.to_uint8` does; return the images, uint8 [n, h, w, c]."""
+def uint8_images(generator):
+    """Add to the graph what `images.to_uint8` does; return the images, uint8 [n, h, w, c]."""
     with generator.sess.graph.as_default():
         levels = (tf.clip_by_value(generator.samples, -1.0, 1.0) + 1.0) * 127.5
         return tf.cast(tf.rint(levels), tf.uint8)

@@ -6,6 +6,8 @@ Distances between images, and between sets of them, are taken in this space. It 
 
 import numpy as np
 
+from facegen.images import to_unit_range
+
 GRID = 4  # cells along each side of an image
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # in which brightness rises: (down, right)
 OCTAVE_WEIGHTS = (1.5, 1.0, 1.0)  # of edges at full, half and quarter size
@@ -50,7 +52,7 @@ def face_features(images):
 
 def features_of_chunk(images):
     """Return the features of a few images; see `face_features`."""
-    images = images.astype(np.float32) / 255
+    images = to_unit_range(images)
     brightness = images.mean(axis=-1, keepdims=True)
     edges = []
     for weight in OCTAVE_WEIGHTS:

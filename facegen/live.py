@@ -5,20 +5,19 @@ image of the latest grid beside the curves. JupyterLab, Notebook 7, VS Code and 
 updates, need nothing installed for them, and save the last state.
 """
 
-import base64
 import functools
-import io
 import sys
 
 from PIL import Image
 
-import helper
-from facegen import plot
 from facegen.curves import Curves
 from facegen.evaluation import are_alike, collapsed_since, is_settled, signs_of
+from facegen.images import few_colors, png_bytes
 from facegen.losses import undecided_losses
+from facegen.screen import Output, as_content, in_notebook, progress
 
 GAP = 6  # pixels between grid and curves
+CURVES = {'size': (6, 5.25), 'dpi': 80}  # 480x420 pixels
 LOW_RATE = 1e-4  # below which a training is slow rather than lost
 
 
@@ -27,7 +26,7 @@ def training_bar(run, settings, steps):
 
     In a notebook that is a `LiveArea`, elsewhere a `TextBar`.
     """
-    if helper.in_notebook():
+    if in_notebook():
         return LiveArea(run, settings, steps)
     ipython = sys.modules.get('IPython')
     if ipython is not None and ipython.get_ipython() is not None:
@@ -113,7 +112,7 @@ class TextBar:
         """Show the bar of a training that starts after `step`."""
         size = self.settings['batch_size']
         total = self.steps and self.steps * size
-        self.bar = helper.progress(total=total, initial=step * size, unit=' images', **options)
+        self.bar = progress(total=total, initial=step * size, unit=' images', **options)
 
     def move_to(self, step):
         """Move the bar to what is done after `step`, backwards where a training went back."""
@@ -156,7 +155,7 @@ class LiveArea(TextBar):
     def __init__(self, run, settings, steps):
         """Show nothing before the first step, score or grid."""
         super().__init__(run, settings, steps)
-        self.text, self.picture = helper.Output(), helper.Output()
+        self.text, self.image = Output(), Output()
         self.bar_line, self.line, self.scores = '', None, []  # what the text says
         self.grid, self.curves = None, None  # what the image shows
 
@@ -164,13 +163,13 @@ class LiveArea(TextBar):
         """Leave the last state, its image in few bytes."""
         super().__exit__()
         if self.grid:
-            self.show_picture(final=True)
+            self.show_image(final=True)
 
     def load(self):
         """Take up what the run has noted."""
         history, self.scores = self.run.history(), self.run.scores()
         self.line = history[-1] if history else None
-        self.curves = Curves(undecided_losses(self.settings['recipe']), self.steps)
+        self.curves = Curves(undecided_losses(self.settings['recipe']), self.steps, **CURVES)
         for line in history:
             self.curves.add(line)
         if self.bar is None:
@@ -196,14 +195,14 @@ class LiveArea(TextBar):
         self.scores = self.run.scores()
         self.show_text()
         if self.grid:
-            self.show_picture()
+            self.show_image()
 
     def show(self, grid):
         """Show a grid beside the curves."""
         if not self.curves:
             self.load()
         self.grid = grid
-        self.show_picture()
+        self.show_image()
 
     def write(self, text):
         """Show a new state of the bar."""
@@ -224,18 +223,15 @@ class LiveArea(TextBar):
             lines += [score_line(self.scores[-1]), *warnings.values()]
         self.text.show({'text/plain': '\n'.join(lines)})
 
-    def show_picture(self, final=False):
+    def show_image(self, final=False):
         """Show the latest grid beside the curves; the final one, which is saved, in fewer bytes."""
         curves = self.curves.image(self.scores)
         width = self.grid.width + GAP + curves.width
         image = Image.new('RGB', (width, max(self.grid.height, curves.height)), 'white')
         image.paste(self.grid, (0, 0))
         image.paste(curves, (self.grid.width + GAP, 0))
-        file = io.BytesIO()
         if final:
-            plot.few_colors(image, 256).save(file, 'PNG')
-        else:
-            image.save(file, 'PNG', compress_level=1)  # in half the time
-        png = base64.b64encode(file.getvalue()).decode()
+            image = few_colors(image, 256)
+        png = png_bytes(image, compress_level=6 if final else 1)  # 1 takes half the time
         text = f'the latest grid beside the curves, after step {self.step():,}'
-        self.picture.show({'image/png': png, 'text/plain': text}, {'image/png': {'alt': text}})
+        self.image.show(*as_content(png, text))

@@ -9,13 +9,9 @@ import math
 
 import numpy as np
 
+from facegen.images import mirrored as mirror_images
+
 CHUNK = 1 << 22  # numbers in one block of distances or kernel values: 32 MB
-PATCH = 7  # side of a neighbourhood, pixels
-PATCHES_PER_PICTURE = 64
-DIRECTIONS = 512  # of random projections
-DIRECTIONS_AT_ONCE = 32
-LOWEST_SIDE = 14  # of a level of the pyramid, pixels: below it, 7x7 patches are all alike
-BLUR = np.array([1, 4, 6, 4, 1]) / 16  # Burt and Adelson's filter, along one axis
 ROUNDING = 1e-12  # of a squared distance, relative to the squared lengths it is the difference of
 
 
@@ -162,115 +158,29 @@ def class_report(probabilities):
 # Images -----------------------------------------------------------------------------------------
 
 
-def sliced_wasserstein(real, fake, *, seed=0):
-    """Return {side of a level: distance x 1000} of two sets of images [n, side, side, c].
-
-    For each level of the Laplacian pyramid: 64 random 7x7 patches of every image, each channel
-    scaled to mean 0 and variance 1 over its own set, then the Wasserstein distance of order 1 along
-    512 random directions, averaged (Karras et al. 2018, arXiv:1710.10196, appendix B). It sees
-    texture and sharpness at each size; it sees neither brightness and contrast nor where a patch
-    lies. Levels are halved down to 14 pixels. (The paper stops at 16, and takes 128 patches.)
-
-    Both sets are cut at the same places, so equal sets are 0 apart; the distance of two samples of
-    one distribution is above 0 and falls with n, so compare equal n only.
-    """
-    real, fake = checked_pictures(real, 'real'), checked_pictures(fake, 'fake')
-    if real.shape != fake.shape:
-        raise ValueError(
-            f'real images are {list(real.shape)}, fake ones {list(fake.shape)}; expected equally '
-            'many of one size'
-        )
-    if real.shape[1] != real.shape[2] or real.shape[1] < LOWEST_SIDE or len(real) < 2:
-        raise ValueError(
-            f'images are {list(real.shape)}; expected at least 2, square, of {LOWEST_SIDE} '
-            'pixels or more'
-        )
-    distances = {}
-    for level, (a, b) in enumerate(zip(laplacian(real), laplacian(fake), strict=True)):
-        directions = np.random.default_rng([seed, level, 0])
-        a, b = (
-            normalised_patches(part, np.random.default_rng([seed, level, 1])) for part in (a, b)
-        )
-        side = real.shape[1] >> level
-        distances[side] = 1000 * projected_distance(a, b, directions)
-    return distances
-
-
-def laplacian(pictures):
-    """Yield a pyramid's levels, finest first: what each has beyond the next, then the last."""
-    pictures = pictures.astype(np.float32)
-    while pictures.shape[1] % 2 == 0 and pictures.shape[1] // 2 >= LOWEST_SIDE:
-        smaller = blurred(pictures)[:, ::2, ::2]
-        enlarged = np.zeros_like(pictures)
-        enlarged[:, ::2, ::2] = smaller
-        yield pictures - 4 * blurred(enlarged)
-        pictures = smaller
-    yield pictures
-
-
-def blurred(pictures):
-    """Return images [n, h, w, c] convolved with BLUR along both axes, mirrored at the edges."""
-    for axis in 1, 2:
-        width = [(0, 0)] * 4
-        width[axis] = (2, 2)
-        padded = np.moveaxis(np.pad(pictures, width, 'reflect'), axis, 0)
-        side = pictures.shape[axis]
-        mixed = sum(weight * padded[i : i + side] for i, weight in enumerate(BLUR.astype('f4')))
-        pictures = np.moveaxis(mixed, 0, axis)
-    return pictures
-
-
-def normalised_patches(pictures, rng):
-    """Return random patches, float32 [n * 64, 49 c], each channel of mean 0 and variance 1."""
-    count, side, _, channels = pictures.shape
-    windows = np.lib.stride_tricks.sliding_window_view(pictures, (PATCH, PATCH), axis=(1, 2))
-    top, left = rng.integers(0, side - PATCH + 1, [2, count, PATCHES_PER_PICTURE])
-    patches = windows[np.arange(count)[:, None], top, left]  # [n, patches, channels, 7, 7]
-    patches = patches.reshape(-1, channels, PATCH * PATCH)
-    patches -= patches.mean(axis=(0, 2), keepdims=True, dtype=np.float64).astype('f4')
-    spread = np.sqrt((patches * patches).mean(axis=(0, 2), keepdims=True, dtype=np.float64))
-    patches /= np.maximum(spread, 1e-8).astype('f4')
-    return patches.reshape(len(patches), -1)
-
-
-def projected_distance(a, b, rng):
-    """Return the mean over random unit vectors u of the Wasserstein distance of a.u to b.u.
-
-    In one dimension that distance is the mean of |sorted a.u - sorted b.u|. Both are [n, d].
-    """
-    total = 0.0
-    for _ in range(0, DIRECTIONS, DIRECTIONS_AT_ONCE):
-        directions = rng.standard_normal([a.shape[1], DIRECTIONS_AT_ONCE])
-        directions /= np.linalg.norm(directions, axis=0)
-        directions = directions.astype(a.dtype)
-        along_a, along_b = (np.sort(directions.T @ part.T, axis=1) for part in (a, b))
-        total += np.abs(along_a - along_b).mean(dtype=np.float64) * DIRECTIONS_AT_ONCE
-    return float(total / DIRECTIONS)
-
-
-def nearest(samples, pictures, *, skip=None):
+def nearest(samples, images, *, skip=None):
     """Return (Euclidean distances float64 [n], indices [n]) of each sample's nearest image.
 
     Both are uint8 images or features, [n, ...] and [m, ...] of one shape. `skip` [n] names, for
     every sample, one image that does not count, such as itself.
     """
-    samples, pictures = checked_rows(samples, 'samples'), checked_rows(pictures, 'images')
-    if samples.shape[1] != pictures.shape[1]:
+    samples, images = checked_rows(samples, 'samples'), checked_rows(images, 'images')
+    if samples.shape[1] != images.shape[1]:
         raise ValueError(
-            f'a sample has {samples.shape[1]} numbers, an image {pictures.shape[1]}; expected '
+            f'a sample has {samples.shape[1]} numbers, an image {images.shape[1]}; expected '
             'images of one size'
         )
-    if not len(samples) or len(pictures) < (1 if skip is None else 2):
+    if not len(samples) or len(images) < (1 if skip is None else 2):
         raise ValueError(
-            f'there are {len(samples)} samples and {len(pictures)} images; expected at least 1 '
+            f'there are {len(samples)} samples and {len(images)} images; expected at least 1 '
             'of each, and 2 images where one is skipped'
         )
     count = len(samples)
     centre = samples.mean(axis=0, dtype=np.float64).astype(np.float32)  # keeps rounding small
     queries = samples.astype(np.float32) - centre
     best, indices = np.full(count, np.inf, np.float32), np.zeros(count, int)
-    for part in chunks(len(pictures), max(count, pictures.shape[1])):
-        candidates = pictures[part].astype(np.float32) - centre
+    for part in chunks(len(images), max(count, images.shape[1])):
+        candidates = images[part].astype(np.float32) - centre
         # Without the samples' own lengths, which do not change which image is nearest.
         distances = (candidates * candidates).sum(axis=1) - 2 * (queries @ candidates.T)
         if skip is not None:
@@ -282,20 +192,20 @@ def nearest(samples, pictures, *, skip=None):
         best[closer], indices[closer] = found[closer], part.start + closest[closer]
     exact = np.empty(count)
     for part in chunks(count, samples.shape[1]):
-        difference = samples[part].astype(np.float64) - pictures[indices[part]]
+        difference = samples[part].astype(np.float64) - images[indices[part]]
         exact[part] = np.sqrt((difference**2).sum(axis=1))
     return exact, indices
 
 
-def nearest_or_mirrored(samples, pictures, *, skip=None):
+def nearest_or_mirrored(samples, images, *, skip=None):
     """Return what `nearest` does, of images [n, h, w, c] and their mirror images.
 
     An index of m or more, with m images, is the mirror image of image index - m.
     """
-    distances, indices = nearest(samples, pictures, skip=skip)
-    mirrored, mirrored_indices = nearest(samples, pictures[:, :, ::-1], skip=skip)
+    distances, indices = nearest(samples, images, skip=skip)
+    mirrored, mirrored_indices = nearest(samples, mirror_images(images), skip=skip)
     nearer = mirrored < distances
-    indices = np.where(nearer, len(pictures) + mirrored_indices, indices)
+    indices = np.where(nearer, len(images) + mirrored_indices, indices)
     return np.where(nearer, mirrored, distances), indices
 
 
@@ -367,16 +277,6 @@ def checked_pair(real, fake, *, at_least):
             'both from one network'
         )
     return real, fake
-
-
-def checked_pictures(pictures, name):
-    """Return images as an array; raise ValueError unless finite and [n, h, w, 1 or 3]."""
-    pictures = np.asarray(pictures)
-    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
-        raise ValueError(f'{name} images are {list(pictures.shape)}; expected [n, h, w, 1 or 3]')
-    if not np.isfinite(pictures).all():
-        raise ValueError(f'{name} images hold NaN or infinite values; did the training diverge?')
-    return pictures
 
 
 def checked_rows(rows, name):

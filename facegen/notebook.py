@@ -2,6 +2,8 @@
 
 import ast
 import json
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -46,12 +48,24 @@ def definitions(path=NOTEBOOK):
     session.use_tf1()
     path = Path(path)
     module = ModuleType(path.stem)
-    for number, source in code_cells(path):
-        where = f'{path.name}:cell {number}'
-        tree = ast.parse(source, where)
-        tree.body = [node for node in tree.body if isinstance(node, DEFINITIONS)]
-        exec(compile(tree, where, 'exec'), module.__dict__)
+    with own_modules_first():
+        for number, source in code_cells(path):
+            where = f'{path.name}:cell {number}'
+            tree = ast.parse(source, where)
+            tree.body = [node for node in tree.body if isinstance(node, DEFINITIONS)]
+            exec(compile(tree, where, 'exec'), module.__dict__)
     return module
+
+
+@contextmanager
+def own_modules_first():
+    """Import this project's `helper` and `problem_unittests`, even where old ones lie beside a script."""
+    own = str(REPOSITORY)
+    sys.path.insert(0, own)
+    try:
+        yield
+    finally:
+        sys.path.remove(own)
 
 
 def parameters(path=NOTEBOOK):

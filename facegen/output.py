@@ -2,15 +2,13 @@
 
 import math
 import os
-import shutil
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-import helper
+from facegen.images import as_image, mode_of, square_grid
 
 FOLDER = ''  # the ending of a path that is to be a folder
 FILMS = {'.gif': 'GIF', '.webp': 'WEBP'}
@@ -28,7 +26,7 @@ class Output(NamedTuple):
 
     @classmethod
     def named(cls, text):
-        """Return the output of that name; one without an ending, or or that ends in a slash, is a folder."""
+        """Return the output of that name; one without an ending, or that ends in a slash, is a folder."""
         path = Path(text).expanduser()
         is_folder = text.endswith(('/', os.sep))
         return cls(path, FOLDER if is_folder else path.suffix.lower())
@@ -48,27 +46,8 @@ class Output(NamedTuple):
         if self.path.is_dir() or (self.kind == FOLDER and self.path.exists()):
             raise FileExistsError(f'--out {self.path} is there already; choose a new name')
 
-    @contextmanager
-    def complete(self):
-        """Yield a temporary path, renamed to the real one at the end; after an error nothing has changed."""
-        partial = self.path.with_name(f'.{self.path.name}.partial')
-        remove(partial)
-        try:
-            yield partial
-            partial.replace(self.path)
-        finally:
-            remove(partial)
 
-
-def remove(path):
-    """Delete a file or folder, which may be missing."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def save_pictures(path, images, kind):
+def save_images(path, images, kind):
     """Save uint8 images [n, h, w, c] as an `Output` of a kind says; return a description of it."""
     if kind in FILMS:
         return save_film(path, images, FILMS[kind])
@@ -84,7 +63,7 @@ def save_array(path, images):
 
 def save_grid(path, images):
     """Save as many uint8 images [n, h, w, c] as fill a square, as one PNG; return a description."""
-    grid = helper.images_square_grid(images, mode_of(images), value_range=(0, 255))
+    grid = square_grid(images, mode_of(images), value_range=(0, 255))
     grid.save(path, 'PNG')
     shown = math.isqrt(len(images)) ** 2
     left_out = len(images) - shown
@@ -95,7 +74,7 @@ def save_singly(path, images):
     """Save uint8 images [n, h, w, c] as 000000.png and so on in a new folder; return a description."""
     path.mkdir()
     for number, image in enumerate(images):
-        as_picture(image).save(path / f'{number:06d}.png')
+        as_image(image).save(path / f'{number:06d}.png')
     return f'{len(images)} images'
 
 
@@ -104,10 +83,10 @@ def save_film(path, images, kind):
     factor = max(1, FILM_SIDE // images.shape[1])
     palette = None
     if kind == 'GIF' and mode_of(images) == 'RGB':  # one palette, so that no colour flickers
-        palette = as_picture(np.concatenate(images)).quantize(GIF_COLORS)
+        palette = as_image(np.concatenate(images)).quantize(GIF_COLORS)
 
     def frame(image):
-        large = as_picture(image.repeat(factor, 0).repeat(factor, 1))
+        large = as_image(image.repeat(factor, 0).repeat(factor, 1))
         return large.quantize(palette=palette, dither=Image.Dither.NONE) if palette else large
 
     options = {'duration': FILM_MILLISECONDS, 'loop': 0}
@@ -116,13 +95,3 @@ def save_film(path, images, kind):
     first, *others = images
     frame(first).save(path, kind, save_all=True, append_images=map(frame, others), **options)
     return f'a film of {len(images)} frames'
-
-
-def mode_of(images):
-    """Return Pillow's mode of images [..., c]."""
-    return 'L' if images.shape[-1] == 1 else 'RGB'
-
-
-def as_picture(image):
-    """Return the Pillow image of uint8 pixels [h, w, c]."""
-    return Image.fromarray(image[..., 0] if mode_of(image) == 'L' else image)

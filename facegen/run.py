@@ -1,28 +1,39 @@
 """The folder of one training run: its configuration, log, scores, sample grids and weights.
 
 Whatever is written here appears under its name when it is complete, or is appended in lines of which
-the last may be cut; so a process may be killed, or the disk be full, at any moment.
+the last may be cut (facegen/files.py).
 """
 
-import errno
 import itertools
 import json
 import math
-import os
 import re
 import shutil
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from facegen.files import (
+    LOCK,
+    PARTIAL,
+    acquired,
+    append_line,
+    complete,
+    flush_to_disk,
+    keep_lines,
+    parsed_lines,
+    to_json,
+    undamaged_lines,
+    write_complete,
+    writing,
+)
 from facegen.recipes import Recipe, renamed
 
 KEPT = 2  # last checkpoints: an older one helps where the newest is damaged
 GENERATOR = 'generator.meta'
-LOCK, PARTIAL, WRITING = '.lock', '.partial', '.writing'  # names of what is no result
+WRITING = '.writing'  # a checkpoint that is being written
 LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training ends
 # Settings that change no number, of earlier versions too
 DECIDE_NOTHING = ('run_dir', 'print_every', 'tensorboard', 'steps_per_call', 'data_on_device')
@@ -45,99 +56,10 @@ class Position:
 START = Position()
 
 
-def to_json(value, **options):
-    """Return JSON text, also of what `plain` knows."""
-    return json.dumps(value, default=plain, **options)
-
-
-def plain(value):
-    """Return a dataclass as a dictionary, a number of numpy as Python's, a path as its name."""
-    if is_dataclass(value):
-        return asdict(value)
-    return value.item() if isinstance(value, np.generic) else str(value)
-
-
 def by_step(files):
     """Return [(step, file)] of those files that are named `step_NUMBER.*`, lowest step first."""
     named = ((re.fullmatch(r'step_(\d{6,18})', file.stem), file) for file in files)
     return sorted((int(match[1]), file) for match, file in named if match)
-
-
-def cannot_write(path, error):
-    """Return an OSError that says which path cannot be written, why, and what to do."""
-    reason = error.strerror or str(error)
-    advice = 'make room' if error.errno in (errno.ENOSPC, errno.EDQUOT) else 'make it writable'
-    return OSError(
-        error.errno,
-        f'{path} cannot be written ({reason}); what was there is intact: {advice}, and go on with '
-        'resume',
-    )
-
-
-@contextmanager
-def complete(file):
-    """Yield a binary file that becomes `file` at the end; after an error it is what it was before."""
-    partial = file.with_name(file.name + PARTIAL)
-    try:
-        with partial.open('wb') as stream:
-            yield stream
-            flush_to_disk(stream)
-        partial.replace(file)
-    except OSError as error:
-        raise cannot_write(file, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def flush_to_disk(stream):
-    """Wait until what was written to `stream` outlives a power cut too."""
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def append_line(file, values):
-    """Append the dictionary `values` to a file as one line of JSON."""
-    try:
-        with file.open('a', encoding='utf-8') as lines:
-            lines.write(to_json(values) + '\n')
-    except OSError as error:
-        raise cannot_write(file, error) from error
-
-
-def parsed_lines(file, numbers):
-    """Yield what `append_line` wrote, oldest first, without a last line that was cut.
-
-    Raises ValueError at a line that is damaged or lacks one of `numbers`.
-    """
-    if not file.exists():
-        return
-    *lines, _ = file.read_bytes().split(b'\n')
-    for number, line in enumerate(lines, 1):
-        try:
-            values = json.loads(line)
-            missing = [name for name in numbers if type(values[name]) not in (int, float)]
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-            missing = f'{type(error).__name__}: {error}'
-        if missing:
-            raise ValueError(f'{file}, line {number}, is damaged ({missing}); restore or delete it')
-        yield values
-
-
-def undamaged_lines(file, numbers):
-    """Return the lines of a file before the first that is damaged."""
-    lines = []
-    with suppress(ValueError):
-        lines.extend(parsed_lines(file, numbers))
-    return lines
-
-
-def keep_lines(file, lines):
-    """Make `lines`, dictionaries, all that a file holds, at once, unless it holds just these."""
-    text = ''.join(to_json(line) + '\n' for line in lines).encode()
-    if text != file.read_bytes():
-        with complete(file) as stream:
-            stream.write(text)
 
 
 def flattened(config):
@@ -188,7 +110,7 @@ class RunFolder:
 
     `config.json`; `generator.meta`, the graph that draws its samples; `log.jsonl`, the losses of each
     step; `scores.jsonl`, how good the images were; `samples/step_000000.png`…; `checkpoints/`, the
-    last weights; `best/`, those with the best score; `figures/`, what `plot.save_figures` has drawn;
+    last weights; `best/`, those with the best score; `figures/`, what `figures.save_figures` has drawn;
     `events.out.tfevents.…`, the same for TensorBoard, where a training was told to write it. Used as a
     context, it lets other processes write to it at the end.
     """
@@ -267,22 +189,18 @@ class RunFolder:
         """Lock the folder, which is made if need be; tell whether it is empty and now ours."""
         if self.path.is_file():
             raise NotADirectoryError(f'{self.path} is a file; choose another run folder')
-        try:
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if is_empty(self.path) and self.acquire():
                 if is_empty(self.path):
                     return True
                 self.release()
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
         return False
 
     def continued(self, config):
         """Lock this run and return it; note other limits, say which versions are others."""
-        try:
+        with writing(self.path):
             free = self.acquire()
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
         if not free:
             raise BlockingIOError(f'{self.path} is in use: another process trains there; end it')
         stored = self.config()
@@ -296,11 +214,8 @@ class RunFolder:
 
     def acquire(self):
         """Lock the folder against other processes until `release`; False if one has locked it."""
-        self.lock = FileLock(self.path / LOCK)
-        try:
-            self.lock.acquire(blocking=False)
-        except Timeout:
-            self.lock = None
+        lock = FileLock(self.path / LOCK)
+        self.lock = lock if acquired(lock) else None
         return self.lock is not None
 
     def release(self):
@@ -322,18 +237,21 @@ class RunFolder:
 
     def make_folders(self):
         """Make the folders inside."""
-        try:
+        with writing(self.path):
             for name in 'samples', 'checkpoints':
                 (self.path / name).mkdir(exist_ok=True)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+
+    def write(self, name, content):
+        """Make the bytes `content` all that a file of the run holds, at once."""
+        file = self.path / name
+        with writing(file):
+            write_complete(file, content)
 
     # Configuration ------------------------------------------------------------------------------
 
     def write_config(self, config):
         """Write `config.json`, complete or not at all."""
-        with complete(self.path / 'config.json') as file:
-            file.write((to_json(config, indent=2) + '\n').encode())
+        self.write('config.json', (to_json(config, indent=2) + '\n').encode())
 
     def config(self):
         """Return what `create` was given.
@@ -367,8 +285,7 @@ class RunFolder:
         """Store what draws the samples of this run, a `sampling.sampling_graph`, unless it is stored."""
         stored = meta_graph.SerializeToString(deterministic=True)
         if stored != self.generator():
-            with complete(self.path / GENERATOR) as file:
-                file.write(stored)
+            self.write(GENERATOR, stored)
 
     def generator(self):
         """Return the bytes of `keep_generator`, None where a run made before that has none."""
@@ -453,8 +370,8 @@ class RunFolder:
     def add_samples(self, step, grid):
         """Save the Pillow image `grid` as the samples of `step`."""
         path = self.path / 'samples' / f'step_{step:06d}.png'
-        with complete(path) as file:
-            grid.save(file, 'PNG')
+        with writing(path), complete(path) as partial:
+            grid.save(partial, 'PNG')
         if self.events:
             self.events.add_grid(step, path)
 
@@ -501,18 +418,11 @@ class RunFolder:
         last are deleted then.
         """
         folder = self.path / 'checkpoints'
-        writing = folder / WRITING
         name = f'step_{position.step:06d}'
-        try:
-            shutil.rmtree(writing, ignore_errors=True)
-            writing.mkdir()
-            yield str(writing / name)
-            (writing / f'{name}.json').write_text(to_json(position) + '\n', encoding='utf-8')
-            move_checkpoint(writing, folder)
-        except OSError as error:
-            raise cannot_write(folder, error) from error
-        finally:
-            shutil.rmtree(writing, ignore_errors=True)
+        with writing(folder), emptied(folder / WRITING) as unfinished:
+            yield str(unfinished / name)
+            (unfinished / f'{name}.json').write_text(to_json(position) + '\n', encoding='utf-8')
+            move_checkpoint(unfinished, folder)
         self.keep_newest_checkpoints()
 
     def keep_newest_checkpoints(self, up_to=math.inf):
@@ -523,8 +433,7 @@ class RunFolder:
         state = folder / 'checkpoint'  # where tf.train.latest_checkpoint looks
         text = ''.join(f'model_checkpoint_path: "{name}"\n' for name in kept[-1:]).encode()
         if not state.exists() or state.read_bytes() != text:
-            with complete(state) as file:
-                file.write(text)
+            self.write('checkpoints/checkpoint', text)
         delete_checkpoints(folder, kept)
 
     def position(self, step):
@@ -546,25 +455,28 @@ class RunFolder:
     def keep_as_best(self, step):
         """Copy the checkpoint of `step` to `best/`; what was there goes when the copy is complete."""
         best, name = self.path / 'best', f'step_{step:06d}'
-        writing = best / WRITING
-        try:
-            shutil.rmtree(writing, ignore_errors=True)
-            writing.mkdir(parents=True)
+        with writing(best), emptied(best / WRITING) as unfinished:
             for file in (self.path / 'checkpoints').glob(f'{name}.*'):
-                shutil.copyfile(file, writing / file.name)
-            move_checkpoint(writing, best)
-        except OSError as error:
-            raise cannot_write(best, error) from error
-        finally:
-            shutil.rmtree(writing, ignore_errors=True)
+                shutil.copyfile(file, unfinished / file.name)
+            move_checkpoint(unfinished, best)
         delete_checkpoints(best, [name])
+
+
+@contextmanager
+def emptied(folder):
+    """Yield a new folder in place of what a killed process has left; it is gone at the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def move_checkpoint(source, target):
     """Move the files of a checkpoint from one folder to another, the index last: it is looked for."""
     for file in sorted(source.iterdir(), key=lambda file: file.suffix == '.index'):
-        with file.open('rb+') as stream:
-            flush_to_disk(stream)
+        flush_to_disk(file)
         file.replace(target / file.name)
 
 

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 
 from facegen import averaging, notebook, session
 from facegen.checkpoint import misfit
+from facegen.images import to_uint8
 from facegen.run import GENERATOR
 from facegen.session import tf
 
@@ -71,11 +72,6 @@ def walk(z, frames):
     share = np.arange(frames) / frames
     between = slerp(z[:, None], np.roll(z, -1, axis=0)[:, None], share)
     return between.reshape(-1, z.shape[1])
-
-
-def to_uint8(images):
-    """Return images of the range [-1, 1] as uint8, -1 as 0 and 1 as 255."""
-    return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 def sampling_graph(input_z, samples):

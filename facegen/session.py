@@ -7,7 +7,14 @@ import sys
 import tempfile
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
+
+from facegen.machine import cpu_count, has_bfloat16
+
+if os.environ.get('TF_USE_LEGACY_KERAS') != '1':
+    raise ImportError(
+        'TensorFlow was imported before facegen, so tf.layers would fail in every cell; '
+        'restart the kernel and import facegen first'
+    )
 
 START_UP_LINES = (
     b'All log messages before absl::InitializeLog()',
@@ -67,19 +74,6 @@ def use_tf1():
 def is_no_deprecation(record):
     """Tell whether a log record says anything but that TF1 is deprecated, which TensorFlow repeats."""
     return 'is deprecated and will be removed' not in str(record.msg)
-
-
-def cpu_count():
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def has_bfloat16():
-    """Tell whether the CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); Linux says so."""
-    cpu = Path('/proc/cpuinfo')
-    return cpu.exists() and not {'avx512_bf16', 'amx_bf16'}.isdisjoint(cpu.read_text().split())
 
 
 def device():

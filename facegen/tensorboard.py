@@ -11,7 +11,7 @@ from numbers import Real
 import numpy as np
 from PIL import Image
 
-from facegen.run import PARTIAL, cannot_write
+from facegen.files import PARTIAL, cannot_write, complete
 from facegen.session import tf
 
 FILES = 'events.out.tfevents.*'
@@ -44,8 +44,8 @@ class Events:
 
     def add_grid(self, step, file):
         """Add the grid in a PNG file."""
-        with Image.open(file) as picture:
-            width, height = picture.size
+        with Image.open(file) as grid:
+            width, height = grid.size
         image = tf.Summary.Image(width=width, height=height, encoded_image_string=file.read_bytes())
         self.add(step, [tf.Summary.Value(tag='samples', image=image)])
 
@@ -82,12 +82,11 @@ def cut_back(run, step, show_every):
         events = list(readable_events(file))
         kept = [e for e in events if e.step <= step and not (e.step % show_every and is_large(e))]
         if len(kept) < len(events):
-            partial = run.path / f'events{PARTIAL}'  # no name that TensorBoard would read
-            with telling(run.path):
-                with tf.io.TFRecordWriter(str(partial)) as writer:
-                    for event in kept:
-                        writer.write(event.SerializeToString())
-                partial.replace(file)
+            # Under a name that TensorBoard would not read
+            unread = complete(file, partial=f'events{PARTIAL}')
+            with telling(run.path), unread as partial, tf.io.TFRecordWriter(str(partial)) as writer:
+                for event in kept:
+                    writer.write(event.SerializeToString())
         remaining += kept
     return remaining
 

@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from numbers import Integral, Real
 
-import helper
 from facegen import session
 from facegen.batches import Batches, augment, random_keys, scheduled_rate, total_steps
 from facegen.checkpoint import Checkpoints
+from facegen.images import CHANNELS
 from facegen.live import training_bar
 from facegen.recipes import Recipe
 from facegen.run import RunFolder
@@ -220,11 +220,11 @@ def check_arguments(
             f'batch_size is {counts["batch_size"]}, but the data set holds {count}; '
             f'choose at most {count}'
         )
-    if data_image_mode not in helper.CHANNELS:
+    if data_image_mode not in CHANNELS:
         raise ValueError(f"data_image_mode is {data_image_mode!r}; expected 'L' or 'RGB'")
-    if helper.CHANNELS[data_image_mode] != channels:
+    if CHANNELS[data_image_mode] != channels:
         raise ValueError(
-            f'images of mode {data_image_mode!r} have {helper.CHANNELS[data_image_mode]} channel(s), '
+            f'images of mode {data_image_mode!r} have {CHANNELS[data_image_mode]} channel(s), '
             f'but data_shape says {channels}'
         )
     if size != [recipe.image_size] * 2:

@@ -81,6 +81,35 @@ def tiny_pictures(tmp_path_factory):
 
 
 @pytest.fixture
+def faces(tmp_path):
+    """A folder of 20 images of the size of CelebA's."""
+    from helpers import NUM_FACES, write_face
+
+    folder = tmp_path / 'faces'
+    folder.mkdir()
+    for number in range(NUM_FACES):
+        write_face(folder / f'{number:06}.jpg', number)
+    return folder
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """A list that grows by each image that this process decodes."""
+    import helper
+    from facegen.data.sources import DATASETS
+
+    files = []
+
+    def get_image(path, *args, **options):
+        files.append(Path(path).name)
+        return helper.get_image(path, *args, **options)
+
+    for name, source in DATASETS.items():
+        monkeypatch.setitem(DATASETS, name, source._replace(read=get_image))
+    return files
+
+
+@pytest.fixture
 def stop_at(monkeypatch):
     """Stop trainings of this process after some steps, by a signal."""
     import signal

@@ -1,15 +1,18 @@
 """What several test files need, beside the fixtures of conftest.py."""
 
 import os
+import struct
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 NOBODY = 65534
+NUM_FACES = 20  # of the fixture `faces`
 
 
 @contextmanager
@@ -75,3 +78,26 @@ def untrained_run(path, **config):
         sess.run(tf.global_variables_initializer())
         tf.train.Saver().save(sess, str(run.path / 'checkpoints' / 'step_000000'))
     return run
+
+
+def write_face(path, seed, size=(178, 218)):
+    """Write a smooth random JPEG, so that cropping and resizing both matter."""
+    noise = np.random.default_rng(seed).integers(0, 256, [16, 16, 3], np.uint8)
+    Image.fromarray(noise).resize(size, Image.BICUBIC).save(path, quality=90)
+
+
+def write_idx(path, pixels, pack=bytes):
+    """Write uint8 images [n, h, w] as an IDX file; return its path."""
+    header = struct.pack('>4I', 0x803, *pixels.shape)
+    path.write_bytes(pack(header + pixels.tobytes()))
+    return path
+
+
+def some_digits(count=7, size=28):
+    """Return random images, uint8 [count, size, size]."""
+    return np.random.default_rng(0).integers(0, 256, [count, size, size], np.uint8)
+
+
+def caches(images):
+    """Return the finished caches beside a folder of images."""
+    return sorted(Path(f'{images}.cache').glob('[!.]*'))

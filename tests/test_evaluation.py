@@ -7,20 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facegen import evaluation, metrics
+from facegen import evaluation
 from facegen.digits import digit_features
 from facegen.recipes import CLASSIC
 
-
-def noisy(pictures, amount):
-    noise = np.random.default_rng(1).normal(0, amount, pictures.shape)
-    return np.clip(pictures + noise, 0, 255).astype(np.uint8)
+SHIFTS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
 
 
-def blurred(pictures, times):
+def noisy(images, amount):
+    noise = np.random.default_rng(1).normal(0, amount, images.shape)
+    return np.clip(images + noise, 0, 255).astype(np.uint8)
+
+
+def blurred(images, times):
     for _ in range(times):
-        pictures = metrics.blurred(pictures.astype(np.float32))
-    return np.rint(pictures).astype(np.uint8)
+        images = sum(np.roll(images.astype(np.float32), shift, (1, 2)) for shift in SHIFTS) / 9
+    return np.rint(images).astype(np.uint8)
 
 
 @pytest.fixture(scope='module')
@@ -181,17 +183,17 @@ def test_when_a_training_is_settled():
 def test_pictures_without_a_classifier(sample_digits):
     """Coloured digits stand for faces: scores move the right way, and real ones are the floor."""
     coloured = np.repeat(sample_digits[:400], 3, axis=-1)
-    reference, drawn = coloured[:200], coloured[200:]
-    scores = evaluation.evaluate(drawn, 'folder', reference)
+    reference, generated = coloured[:200], coloured[200:]
+    scores = evaluation.evaluate(generated, 'folder', reference)
     assert (
-        json.loads(json.dumps(scores)) == scores == evaluation.evaluate(drawn, 'folder', reference)
+        json.loads(json.dumps(scores))
+        == scores
+        == evaluation.evaluate(generated, 'folder', reference)
     )
-    worse = evaluation.evaluate(noisy(drawn, 60), 'folder', reference)
+    worse = evaluation.evaluate(noisy(generated, 60), 'folder', reference)
     assert worse['frechet_distance'] > 1.5 * scores['frechet_distance']
     assert worse['kernel_distance'] > scores['kernel_distance']
     assert worse['precision'] < scores['precision']
-    assert worse['sliced_wasserstein']['28'] > 1.5 * scores['sliced_wasserstein']['28']
-    assert set(scores['sliced_wasserstein']) == {'28', '14'}
     repeated = evaluation.evaluate(noisy(reference, 3), 'folder', reference)
     assert 'may repeat' in evaluation.warnings_of(repeated)[0]
     floor = evaluation.real_scores('folder', coloured, 5000)
@@ -229,8 +231,8 @@ def test_pictures_that_cannot_be_evaluated(sample_digits, images, name, message)
 
 def test_real_pictures_that_are_all_alike_leave_numbers_out():
     same = np.full([40, 16, 16, 3], 100, np.uint8)
-    drawn = np.random.default_rng(0).integers(0, 256, [30, 16, 16, 3], np.uint8)
-    scores = evaluation.evaluate(drawn, 'folder', same)
+    generated = np.random.default_rng(0).integers(0, 256, [30, 16, 16, 3], np.uint8)
+    scores = evaluation.evaluate(generated, 'folder', same)
     assert (scores['diversity'], scores['nearest_ratio']) == (None, None)
     assert evaluation.warnings_of(scores) == []
     assert 'diversity' in evaluation.score_table(scores, {}).replace('\n', ' ')

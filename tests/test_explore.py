@@ -10,8 +10,9 @@ from jupyter_client.manager import start_new_kernel
 from PIL import Image
 
 from conftest import ROOT
-from facegen import explore, plot
+from facegen import explore
 from facegen.explore import Choice, Explorer, latents_of
+from facegen.latent_figures import CAPTION_HEIGHT
 from facegen.sampling import latents, restored, slerp
 
 WIDGET = 'application/vnd.jupyter.widget-view+json'
@@ -69,7 +70,7 @@ def test_every_slider_redraws_and_the_button_goes_back(run):
 def test_without_a_notebook_there_is_a_figure(run):
     figure = explore.explore(run.path)
     columns, rows = 7, 4
-    assert figure.height == plot.CAPTION_HEIGHT + rows * (3 * 8 + 4)
+    assert figure.height == CAPTION_HEIGHT + rows * (3 * 8 + 4)
     assert figure.width > columns * (3 * 8 + 4)
 
 
@@ -134,7 +135,7 @@ def test_with_nobody_before_the_notebook_there_is_a_figure(kernel, run):
     assert text(messages) == ''
 
 
-def test_a_slider_that_is_moved_changes_the_picture(kernel):
+def test_a_slider_that_is_moved_changes_the_image(kernel):
     messages = kernel.run('explore.explore(run)', allow_stdin=True)
     assert [set(data) >= {WIDGET} for data in shown(messages)] == [True]
     opened = {

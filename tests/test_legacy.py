@@ -15,7 +15,7 @@ from PIL import Image
 
 import helper
 from conftest import ROOT
-from facegen.__main__ import main
+from facegen.cli import main
 from facegen.legacy import data, run, steps, syntax
 
 MAX_STEPS = 3
@@ -544,7 +544,7 @@ def test_titles_say_what_a_cell_does():
 )
 def test_lines_of_python_2(old, new):
     every = syntax.PYTHON_2 + syntax.PYTHON_2_ANYWHERE
-    assert syntax._translate_line(old + '\n', every) == new + '\n'
+    assert syntax.translate_line(old + '\n', every) == new + '\n'
 
 
 def test_cells_that_parse_or_cannot_be_saved_stay_as_they_are():
@@ -603,7 +603,7 @@ def test_a_link_follows_its_data(tmp_path):
 def test_digits_of_2017_are_used_where_they_lie(tmp_path, capsys):
     (tmp_path / 'mnist').mkdir()
     Image.fromarray(np.zeros([28, 28], np.uint8)).save(tmp_path / 'mnist' / 'image_0.jpg')
-    classic = data.ClassicData(helper)
+    classic = data.ClassicData()
     classic.use(tmp_path, 'auto')
     assert [file.name for file in classic.folder('mnist').iterdir()] == ['image_0.jpg']
     assert f'mnist: the digits in {tmp_path / "mnist"}' in capsys.readouterr().out
@@ -612,7 +612,7 @@ def test_digits_of_2017_are_used_where_they_lie(tmp_path, capsys):
 
 
 def test_a_part_of_the_files_is_decoded_from_them(tmp_path):
-    classic = data.ClassicData(helper)
+    classic = data.ClassicData()
     classic.use(tmp_path, 'sample')
     files = [str(file) for file in classic.folder('mnist').glob('*.jpg')]
     assert classic.decoded('mnist', files) == classic.sources['mnist']
@@ -641,8 +641,8 @@ def test_installed_package_works_in_any_folder(tmp_path):
     put_old_copies(tmp_path / 'work')
     script = (
         'from facegen import digits, legacy, notebook\n'
-        "helper = legacy.original('helper')\n"
-        "print(len(helper.Dataset('mnist', data_path='data', data='sample').pixels))\n"
+        'from facegen.data.dataset import Dataset\n'
+        "print(len(Dataset('mnist', data_path='data', data='sample').pixels))\n"
         'print(digits.WEIGHTS.exists(), digits.TEST_STATISTICS.exists())\n'
         'print(len(notebook.code_cells(notebook.NOTEBOOK)) > 9, legacy.ROOT)\n'
         "legacy.original('problem_unittests')"

@@ -13,10 +13,10 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-import helper
 from conftest import ROOT
-from facegen import live, plot
-from facegen.curves import MOST_PIECES, Curves, Thinned
+from facegen import live, screen
+from facegen.curves import Curves
+from facegen.images import enlarge
 from facegen.losses import undecided_losses
 from facegen.recipes import CLASSIC
 from facegen.run import RunFolder
@@ -26,68 +26,10 @@ LINES = [
     {'step': step, 'epoch': 1, 'd_loss': 1 + 1 / step, 'g_loss': 0.7 + step % 3 / 9}
     for step in range(1, 301)
 ]
-SCORES = [{'step': 0, 'frechet_distance': 90.0}, {'step': 200, 'frechet_distance': 4.0}]
 
 
 def pixels(image):
     return np.asarray(image.convert('RGB'), np.int16)
-
-
-def curves_of(lines, steps=300):
-    curves = Curves((1.39, 0.69), steps)
-    for line in lines:
-        curves.add(line)
-    return curves
-
-
-# Curves -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('count', [0, 1, 7, 8, 9, 16, 17, 39, 1000])
-def test_pieces_of_a_series(count):
-    """They are those of the values themselves, cut into equal parts; never more than 8."""
-    values = np.random.default_rng(count).random(count).tolist()
-    series = Thinned(most=8)
-    for value in values:
-        series.add(value)
-    parts = [values[start : start + series.size] for start in range(0, count, series.size)]
-    middles, low, mean, high = series.pieces()
-    assert len(parts) <= 8
-    assert len(parts) > 4 or series.size == 1
-    assert low.tolist() == [min(part) for part in parts]
-    assert high.tolist() == [max(part) for part in parts]
-    np.testing.assert_allclose(mean, [np.mean(part) for part in parts])
-    steps = np.arange(1, count + 1)
-    np.testing.assert_allclose(
-        middles, [steps[at : at + series.size].mean() for at in range(0, count, series.size)]
-    )
-
-
-def test_what_is_drawn_anew_is_what_would_be_drawn_at_once():
-    """Old axes, a second panel and moved limits leave nothing behind."""
-    curves = curves_of([])
-    for number, scores in (0, []), (100, SCORES[:1]), (101, SCORES[:1]), (300, SCORES):
-        for line in LINES[curves.losses['d_loss'].count : number]:
-            curves.add(line)
-        image = curves.image(scores)
-        assert image.size == (480, 420)
-        np.testing.assert_array_equal(
-            pixels(image), pixels(curves_of(LINES[:number]).image(scores))
-        )
-    assert (pixels(curves.image(SCORES)) != pixels(curves.image(SCORES[:1] * 2))).any()
-    assert (pixels(curves.image(SCORES)) != pixels(curves_of(LINES[:299]).image(SCORES))).any()
-
-
-@pytest.mark.parametrize('distance', [float('inf'), 0.0, 1e-9])
-def test_scores_that_a_logarithmic_axis_cannot_show(distance):
-    curves_of(LINES).image([{'step': 0, 'frechet_distance': distance}])
-
-
-def test_the_axis_of_steps_ends_where_the_training_does():
-    assert curves_of([]).last_step() == 2
-    assert curves_of(LINES[:100]).last_step() == 128
-    assert curves_of(LINES[:300]).last_step() == 300
-    assert curves_of(LINES[:300], steps=None).last_step() == 512
 
 
 # The area, its outputs collected ------------------------------------------------------------------
@@ -101,7 +43,7 @@ def shown(monkeypatch):
     def show(self, content, metadata=None):
         contents.append(content)
 
-    monkeypatch.setattr(helper.Output, 'show', show)
+    monkeypatch.setattr(screen.Output, 'show', show)
     return contents
 
 
@@ -198,29 +140,8 @@ def test_an_area_that_went_back_forgets_what_the_run_has_forgotten(run, shown):
         note(area, run, *LINES[:5])
         run.cut_back(2, 1000)
         note(area, run, LINES[2])
-        assert area.curves.losses['d_loss'].count == 3
+        assert area.curves.step == 3
         assert area.bar.n == 6
-
-
-def test_axes_are_drawn_anew_only_when_they_change(run, shown, monkeypatch):
-    """They take most of the time; and however many steps there are, a curve has few pieces."""
-    drawn = []
-    original = Curves.draw_axes
-    monkeypatch.setattr(
-        Curves, 'draw_axes', lambda self, *limits: drawn.append(limits) or original(self, *limits)
-    )
-    grid = Image.new('L', (10, 10))
-    with live.LiveArea(run, SETTINGS, 100_000) as area:
-        for number in range(100_000):
-            if number % 10_000 == 0:
-                area.show(grid)
-            area.curves.add(LINES[number % 300])
-        area.show(grid)
-        count = len(drawn)
-        for _ in range(3):
-            area.show(grid)
-    assert len(drawn) == count <= 11
-    assert all(len(series.pieces()[0]) <= MOST_PIECES for series in area.curves.losses.values())
 
 
 def test_scores_before_any_grid(run, shown):
@@ -253,7 +174,7 @@ def displays(client, cell_index):
     ]
 
 
-def picture(output):
+def image_of(output):
     return Image.open(io.BytesIO(base64.b64decode(output['data']['image/png'])))
 
 
@@ -288,10 +209,10 @@ def test_trainings_in_a_kernel(tiny_pictures, tmp_path):
         sent = displays(client, index)
         assert sent.count((False, False)) == sent.count((False, True)) == 1
         assert sent.count((True, True)) == 2 * previews  # grid, score; the last in fewer colours
-    image = pixels(picture(grid))
+    image = pixels(image_of(grid))
     _, last = run.samples()[-1]
-    last = plot.enlarge(Image.open(last))
-    curves = Curves(undecided_losses(run.recipe()), 30)
+    last = enlarge(Image.open(last))
+    curves = Curves(undecided_losses(run.recipe()), 30, **live.CURVES)
     for line in run.history():
         curves.add(line)
     whole = curves.image(run.scores())

@@ -157,52 +157,6 @@ def test_class_report():
     assert half['class_kl'] == pytest.approx(math.log(2))
 
 
-# Sliced Wasserstein -------------------------------------------------------------------------------
-
-
-def test_projected_distance_of_a_shift(rng):
-    """In one dimension the shift itself; in d, the mean |u_1| of a unit vector times the shift."""
-    points = rng.normal(size=[400, 1])
-    assert metrics.projected_distance(points, points - 2.5, rng) == pytest.approx(2.5)
-    points = rng.normal(size=[400, 3])
-    for shift in (1, 2, 4):
-        distance = metrics.projected_distance(points, points + np.array([shift, 0, 0]), rng)
-        assert distance == pytest.approx(shift / 2, rel=0.1)  # mean |u_1| is 1/2 on a sphere
-
-
-@pytest.mark.parametrize(
-    ('side', 'channels', 'levels'),
-    [(16, 1, [16]), (28, 3, [28, 14]), (31, 3, [31]), (64, 1, [64, 32, 16])],
-)
-def test_sliced_wasserstein_is_zero_for_equal_sets_at_every_level(rng, side, channels, levels):
-    pictures = rng.integers(0, 256, [2, side, side, channels], np.uint8)
-    distances = metrics.sliced_wasserstein(pictures, pictures)
-    assert distances == dict.fromkeys(levels, 0)
-
-
-def test_pyramid_adds_up_and_a_flat_picture_has_no_detail(rng):
-    pictures = rng.normal(size=[2, 32, 32, 3]).astype(np.float32)
-    fine, coarse = metrics.laplacian(pictures)
-    enlarged = np.zeros_like(fine)
-    enlarged[:, ::2, ::2] = coarse
-    np.testing.assert_allclose(fine + 4 * metrics.blurred(enlarged), pictures, atol=1e-5)
-    fine, coarse = metrics.laplacian(np.full([1, 32, 32, 1], 9, np.uint8))
-    np.testing.assert_allclose(fine, 0, atol=1e-5)
-    np.testing.assert_allclose(coarse, 9, rtol=1e-6)
-
-
-def test_sliced_wasserstein_grows_with_noise_and_blur(digits):
-    real, other = digits[:40], digits[40:80]
-    floor = metrics.sliced_wasserstein(real, other, seed=3)
-    assert metrics.sliced_wasserstein(real, other, seed=3) == floor
-    assert metrics.sliced_wasserstein(real, other, seed=4) != floor
-    little, much = (metrics.sliced_wasserstein(real, noisy(other, sd)) for sd in (20, 60))
-    blurred = metrics.sliced_wasserstein(real, metrics.blurred(other))
-    assert 1.5 * floor[28] < little[28] < much[28]
-    assert blurred[28] > 1.5 * floor[28]
-    assert blurred[28] > blurred[14]  # the coarse level sees less of it
-
-
 # Nearest images ---------------------------------------------------------------------------------
 
 
@@ -268,10 +222,6 @@ NAN = np.full([9, 4], np.nan)
         (lambda: metrics.class_report(ROWS), 'need a softmax'),
         (lambda: metrics.class_report(-ROWS), 'need a softmax'),
         (lambda: metrics.class_report(ROWS[:0]), 'at least 1'),
-        (lambda: metrics.sliced_wasserstein(PICTURES, PICTURES[:5]), 'equally many'),
-        (lambda: metrics.sliced_wasserstein(ROWS, ROWS), r'expected \[n, h, w, 1 or 3\]'),
-        (lambda: metrics.sliced_wasserstein(*[PICTURES[:, :8, :8]] * 2), '14 pixels or more'),
-        (lambda: metrics.sliced_wasserstein(PICTURES * np.nan, PICTURES), 'NaN'),
         (lambda: metrics.nearest(ROWS, ROWS[:, :3]), 'has 4 numbers, an image 3'),
         (lambda: metrics.nearest(ROWS, ROWS[:0]), 'expected at least 1'),
         (lambda: metrics.nearest(NAN, ROWS), 'samples hold NaN'),

@@ -1,6 +1,5 @@
 """The run folder."""
 
-import errno
 import json
 import os
 
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image
 
 from facegen.recipes import CLASSIC, DIGITS
-from facegen.run import RunFolder, complete, hindrances
+from facegen.run import RunFolder, hindrances
 
 
 def test_round_trip(tmp_path):
@@ -159,21 +158,6 @@ def test_foreign_names_are_no_samples(tmp_path):
     for name in 'step_best.png', 'step_1.png', 'step_000001.png.partial', 'step_000002.png':
         (run.path / 'samples' / name).touch()
     assert [step for step, _ in run.samples()] == [2]
-
-
-def test_what_an_error_left_is_what_was_there(tmp_path):
-    file = tmp_path / 'a'
-    file.write_text('before')
-
-    def write():
-        with complete(file) as stream:
-            stream.write(b'after')
-            raise OSError(errno.ENOSPC, 'No space left on device')
-
-    with pytest.raises(OSError, match=r'a cannot be written \(No space.*make room, and go on'):
-        write()
-    assert file.read_text() == 'before'
-    assert [file.name for file in tmp_path.iterdir()] == ['a']
 
 
 def test_the_newest_of_a_family_comes_first(tmp_path):

@@ -23,7 +23,7 @@ def enable(data_dir=DATA_DIR, data='auto', max_steps=None):
 
     Args:
         data_dir: Folder of the data sets, which stands for the one that the notebook names.
-        data: 'auto', 'sample' or 'full', as of `helper.download_extract`.
+        data: 'auto', 'sample' or 'full', as of `download_extract`.
         max_steps: Ends each training loop after so many steps; None ends none.
 
     Raises:
@@ -42,8 +42,8 @@ def _install():
     from facegen.legacy.data import ClassicData, helper_of_2017
     from facegen.legacy.steps import StepLimit
 
-    limit, helper, ours = StepLimit(), original('helper'), original('problem_unittests')
-    classic = ClassicData(helper)
+    limit, ours = StepLimit(), original('problem_unittests')
+    classic = ClassicData()
     syntax.install()
     sys.modules['helper'] = helper_of_2017(classic, limit)
     tensorflow = tf1.install(limit)

@@ -9,7 +9,6 @@ does not decode them again: it takes the digits as published and the decoded fac
 import glob
 import os
 import re
-import shutil
 import sys
 import tempfile
 import warnings
@@ -19,6 +18,12 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
+from facegen.data import dataset
+from facegen.data.decode import get_batch, get_image
+from facegen.data.sources import download_extract
+from facegen.files import UNWRITABLE, complete, locked
+from facegen.images import square_grid
+
 FOLDERS = {'mnist': 'mnist', 'celeba': 'img_align_celeba'}
 NAMES_A_FOLDER = re.compile(r'dir|path|data|folder|root|input', re.IGNORECASE)  # of variables
 CLASSIC_PATTERN = re.compile(rf'(?:.*[/\\])?({"|".join(FOLDERS.values())})[/\\]+([^/\\]*)')
@@ -27,10 +32,6 @@ _glob = {name: getattr(glob, name) for name in ('glob', 'iglob')}
 
 class ClassicData:
     """The data sets of one folder in the layout of 2017."""
-
-    def __init__(self, helper):
-        """Take this project's `helper`."""
-        self.helper = helper
 
     def use(self, data_dir, data):
         """Take the data sets of `data_dir`; prepare nothing before it is asked for.
@@ -53,14 +54,14 @@ class ClassicData:
         folder = self.root / FOLDERS[name]
         if name not in self.sources:
             source = self.source(name)
-            pictures = source if source.is_dir() else self.digits(source)
+            images = source if source.is_dir() else self.digits(source)
             try:
-                link(folder, pictures)
+                link(folder, images)
             except OSError as error:
-                if error.errno not in self.helper.UNWRITABLE:
+                if error.errno not in UNWRITABLE:
                     raise
                 self.data_dir = Path(tempfile.mkdtemp(prefix='facegen-'))
-                link(self.root / FOLDERS[name], pictures)
+                link(self.root / FOLDERS[name], images)
             self.sources[name] = source
         return self.root / FOLDERS[name]
 
@@ -74,16 +75,16 @@ class ClassicData:
             if next(extracted.glob('*.jpg'), None):
                 print(f'mnist: the digits in {extracted}')
                 return extracted
-        return self.helper.download_extract(name, self.data_dir, data=self.data)
+        return download_extract(name, self.data_dir, data=self.data)
 
     def digits(self, source):
         """Return a folder of JPEGs of the digits in the IDX file `source`."""
-        pixels = self.helper.Dataset('mnist', source, shuffle=False).pixels
+        pixels = dataset.Dataset('mnist', source, shuffle=False).pixels
         folder = self.data_dir / 'classic' / f'mnist_{len(pixels)}'
         try:
             write_jpegs(pixels, folder)
         except OSError as error:
-            if error.errno not in self.helper.UNWRITABLE:
+            if error.errno not in UNWRITABLE:
                 raise
             folder = Path(tempfile.mkdtemp(prefix='facegen-'), folder.name)
             print(f'{self.data_dir} cannot be written: the digits are in {folder} for this run')
@@ -108,18 +109,13 @@ def write_jpegs(pixels, folder):
     """
     if folder.is_dir():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f'{folder.name}.', dir=folder.parent))
-    try:
-        for number, picture in enumerate(pixels):
-            Image.fromarray(picture[..., 0]).save(partial / f'image_{number}.jpg', quality=100)
-        partial.chmod(0o755)
-        partial.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with locked(folder.parent):
+        if folder.is_dir():  # of another process that was faster
+            return
+        with complete(folder) as partial:
+            partial.mkdir()
+            for number, image in enumerate(pixels):
+                Image.fromarray(image[..., 0]).save(partial / f'image_{number}.jpg', quality=100)
 
 
 def link(path, folder):
@@ -153,10 +149,10 @@ def helper_of_2017(classic, limit):
         setattr(glob, function, _redirected_glob(_glob[function], redirected))
 
     module = ModuleType('helper')
-    module.__dict__.update(vars(classic.helper))
     module.download_extract = downloader(classic)
     module.Dataset = dataset_class(classic, limit)
-    module.images_square_grid = grid_of_anything(classic.helper.images_square_grid)
+    module.get_image, module.get_batch = get_image, get_batch
+    module.images_square_grid = grid_of_anything
     return module
 
 
@@ -189,7 +185,7 @@ def downloader(classic):
 def dataset_class(classic, limit):
     """Return the `Dataset` of 2017 with our cache, whose batches obey `limit`."""
 
-    class Dataset(classic.helper.Dataset):
+    class Dataset(dataset.Dataset):
         """A list of images that serves batches."""
 
         def __init__(self, dataset_name, data_files):
@@ -203,13 +199,9 @@ def dataset_class(classic, limit):
     return Dataset
 
 
-def grid_of_anything(images_square_grid):
-    """Return `images_square_grid` that draws diverged images too, as that of 2017 did."""
-
-    def of_anything(images, mode):
-        if not np.isfinite(images).all():
-            warnings.warn('the images hold NaN or infinite values', stacklevel=2)
-            images = np.nan_to_num(images)
-        return images_square_grid(images, mode)
-
-    return of_anything
+def grid_of_anything(images, mode):
+    """Return an `images_square_grid` that shows diverged images too, as that of 2017 did."""
+    if not np.isfinite(images).all():
+        warnings.warn('the images hold NaN or infinite values', stacklevel=2)
+        images = np.nan_to_num(images)
+    return square_grid(images, mode)

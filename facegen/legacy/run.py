@@ -6,7 +6,8 @@ import time
 from itertools import count
 from pathlib import Path
 
-from facegen.legacy import ROOT, original
+from facegen.files import complete
+from facegen.legacy import ROOT
 from facegen.legacy.data import FOLDERS, ClassicData
 
 TORCH = re.compile(r'^\s*(import|from)\s+torch\b', re.MULTILINE)
@@ -103,7 +104,7 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
 def prepare(book, data_dir, data):
     """Fetch the data sets that the notebook names, so that a missing one is told at once."""
     source = '\n'.join(cell.source for cell in book.cells)
-    classic = ClassicData(original('helper'))
+    classic = ClassicData()
     classic.use(data_dir, data)
     for name in FOLDERS:
         if re.search(rf'["\']{name}["\']', source):
@@ -199,9 +200,5 @@ def save(book, out):
     """Write the notebook, complete or not at all."""
     import nbformat
 
-    partial = out.with_name(f'.{out.name}.partial')
-    try:
+    with complete(out) as partial:
         nbformat.write(book, partial)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

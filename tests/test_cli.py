@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
-from facegen.__main__ import default_epochs, main, parser
+from facegen.cli import main, parser
+from facegen.cli.train import default_epochs
 from facegen.recipes import Recipe
 
 

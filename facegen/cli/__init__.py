@@ -1,0 +1,58 @@
+"""The command line: train, generate and evaluate without Jupyter, and run old notebooks."""
+
+import argparse
+import sys
+
+from facegen.cli import evaluate, export, generate, legacy, train
+
+PROGRAM = 'python -m facegen'
+# In the order of --help. Only their functions import TensorFlow, so that bad input is told at once
+VERBS = {
+    'train': train,
+    'generate': generate,
+    'export': export,
+    'evaluate': evaluate,
+    'legacy': legacy,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message):
+        """Print the message and where to find help; exit with status 2."""
+        self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+
+
+def parser():
+    """Return the parser of all verbs."""
+    main = Parser(prog=PROGRAM, description='Train a face-generation GAN, and draw images with it.')
+    verbs = main.add_subparsers(dest='verb', required=True, metavar='VERB', parser_class=Parser)
+    for name, module in VERBS.items():
+        verb = verbs.add_parser(
+            name,
+            help=module.HELP,
+            description=module.DESCRIPTION,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        verb.set_defaults(run=module.run)
+        module.add_options(verb)
+    return main
+
+
+def main(arguments=None):
+    """Run the command line; return the exit status: 2 after bad input, 1 after a failure."""
+    arguments = parser().parse_args(arguments)
+    try:
+        status = arguments.run(arguments)
+    except (ValueError, OSError, SyntaxError, ModuleNotFoundError) as error:
+        print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        go_on = '; --resume goes on' if arguments.verb == 'train' else ''
+        print(f'{PROGRAM} {arguments.verb}: interrupted{go_on}', file=sys.stderr)
+        return 130
+    except FloatingPointError as error:
+        print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
+        return 1
+    return status or 0

@@ -1,0 +1,118 @@
+"""`evaluate`: say in numbers how good generated images are."""
+
+import argparse
+import sys
+from contextlib import redirect_stdout
+
+from facegen.cli.options import (
+    add_dataset_options,
+    add_weights_option,
+    data_files,
+    kind_of,
+    path,
+    whole_number,
+)
+
+HELP = 'say in numbers how good generated images are'
+DESCRIPTION = (
+    'Print one JSON object: what generated images score, and, under "real", what as '
+    'many real ones do. facegen/evaluation.py says what each number means.'
+)
+
+
+def add_options(parser):
+    """Add the options of this verb to its parser."""
+    parser.add_argument(
+        'source',
+        metavar='RUN|FILE.npy',
+        type=path,
+        help='the run folder of a training, or images: uint8 [count, height, width, channels]',
+    )
+    add_dataset_options(
+        parser,
+        'the real images: mnist, celeba or a folder (default: mnist for images of one channel)',
+        required=False,
+    )
+    parser.add_argument(
+        '--count',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='number of images (default: of a run 10,000 digits or 2,000 others, of a file all)',
+    )
+    parser.add_argument(
+        '--seed', type=whole_number(0), default=0, help='of the latents and of subsets'
+    )
+    add_weights_option(parser)
+
+
+def run(arguments):
+    """Print the scores of generated images, and of real ones, as one JSON object on one line."""
+    import json  # here, so that --help is not slower for it
+
+    with redirect_stdout(sys.stderr):
+        scores = scores_of(arguments)
+    print(json.dumps(scores, allow_nan=False))
+
+
+def scores_of(arguments):
+    """Return what `run` prints."""
+    from facegen import evaluation
+    from facegen.data.dataset import Dataset
+    from facegen.data.sources import DATASETS
+    from facegen.run import RunFolder
+
+    source = arguments.source
+    if not source.exists():
+        raise FileNotFoundError(f'there is no run folder and no file {source}')
+    if source.is_file():
+        images = images_in(source)
+        count = getattr(arguments, 'count', len(images))
+        if count > len(images):
+            raise ValueError(f'--count is {count}, but {source} holds {len(images)}; choose fewer')
+        images = images[:count]
+        shape, about = images.shape, {}
+    else:
+        run, images = RunFolder(source), None
+        shape = run.config().get('data_shape')
+        if not isinstance(shape, list) or len(shape) != 4:
+            raise ValueError(f'{run.path} has a damaged config.json (data_shape is {shape!r})')
+        about = {'weights': arguments.weights, 'step': run.saved_step(arguments.weights)}
+    if 'dataset' not in arguments:
+        if shape[-1] != 1:
+            raise ValueError(
+                f'--dataset is missing: {source} does not say which real images its own are '
+                'like; give celeba or a folder'
+            )
+        arguments.dataset = 'mnist'
+    name = kind_of(arguments.dataset)
+    _, height, width, _ = shape
+    real = Dataset(name, data_files(arguments), width=width, height=height).pixels
+    evaluation.check_shapes(shape, name, real.shape)
+    if images is None:
+        from facegen.sampling import generate
+
+        count = getattr(arguments, 'count', DATASETS[name].images_scored)
+        images = generate(run, count, arguments.seed, weights=arguments.weights)
+    scores = evaluation.evaluate(images, name, real, seed=arguments.seed)
+    return {
+        'source': str(source),
+        **about,
+        **scores,
+        'warnings': evaluation.warnings_of(scores),
+        'real': evaluation.real_scores(name, real, len(images), seed=arguments.seed),
+    }
+
+
+def images_in(file):
+    """Return the images of an .npy file, uint8 [n, h, w, c], as a memory map."""
+    import numpy as np
+
+    expected = 'expected uint8 [count, height, width, 1 or 3], as generate --out FILE.npy writes it'
+    try:
+        # Unlike np.load, it never unpickles, and takes no other format
+        images = np.lib.format.open_memmap(file, mode='r')
+    except ValueError as error:
+        raise ValueError(f'{file} cannot be read ({error}); {expected}') from error
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f'{file} holds {images.dtype} {list(images.shape)}; {expected}')
+    return images

@@ -1,0 +1,44 @@
+"""`export`: save a trained generator for use without this project."""
+
+import argparse
+
+from facegen.cli.options import add_run_option, add_weights_option, output, run_and_step
+
+HELP = 'save a trained generator for use without this project'
+DESCRIPTION = (
+    'Save a trained generator as a model that turns "latents", float32 [n, z_dim] in '
+    '[-1, 1], into "pictures", uint8 [n, height, width, channels]: those of generate.'
+)
+
+# What the endings of --out ask for; a path without one is a folder
+MODELS_OUT = {'': 'a SavedModel', '.onnx': 'an ONNX model'}
+
+
+def add_options(parser):
+    """Add the options of this verb to its parser."""
+    add_run_option(parser)
+    add_weights_option(parser)
+    parser.add_argument(
+        '--out',
+        metavar='FOLDER|FILE.onnx',
+        type=output,
+        required=True,
+        default=argparse.SUPPRESS,
+        help='FOLDER, which must be new: a SavedModel of TensorFlow, with the signature '
+        'serving_default; FILE.onnx: ONNX, which needs the packages tf2onnx and onnxruntime',
+    )
+
+
+def run(arguments):
+    """Write a trained generator for use without this project, complete or not at all."""
+    out = arguments.out
+    out.check(MODELS_OUT)
+    run, step = run_and_step(arguments)
+
+    from facegen import export
+    from facegen.files import complete
+
+    save = export.save_onnx if out.kind == '.onnx' else export.save_model
+    with complete(out.path) as path:
+        words = save(path, run, arguments.weights)
+    print(f'{out.path}: {words}, after {step:,} steps of training')

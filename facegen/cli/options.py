@@ -1,0 +1,113 @@
+"""What several verbs share: types of values, options, and what is done with them."""
+
+import argparse
+import ast
+import os
+from dataclasses import fields
+from pathlib import Path
+
+from facegen.recipes import Recipe, renamed
+
+
+def whole_number(lowest):
+    """Return an argparse type: a whole number of at least `lowest`."""
+
+    def parse(text):
+        number = int(text)
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f'{number} is too few; expected at least {lowest}')
+        return number
+
+    parse.__name__ = 'whole number'  # argparse puts it into its message
+    return parse
+
+
+def setting(text):
+    """Return (name, value) of `NAME=VALUE`, a setting of a recipe; a value is a literal or a word."""
+    name, equals, value = map(renamed, text.partition('='))
+    names = [field.name for field in fields(Recipe)]
+    if not equals or name not in names:
+        raise argparse.ArgumentTypeError(f'{text!r} is not NAME=VALUE with one of {names}')
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return name, value
+
+
+def output(text):
+    """Return the `Output` that a text names."""
+    from facegen.output import Output
+
+    return Output.named(text)
+
+
+def path(text):
+    """Return a path, with the home folder for a leading `~`, which shells leave in `--out=~/x`."""
+    return Path(text).expanduser()
+
+
+def add_run_option(parser):
+    """Add to a verb the run folder whose generator it uses."""
+    parser.add_argument('run_dir', metavar='RUN', type=path, help='the run folder of a training')
+
+
+def add_weights_option(parser):
+    """Add to a verb the option that says which weights of a run draw."""
+    parser.add_argument(
+        '--weights',
+        choices=['last', 'best'],
+        default='last',
+        help='of a run; best: those of the evaluation with the lowest Fréchet distance',
+    )
+
+
+def add_dataset_options(parser, dataset_help, *, required):
+    """Add to a verb the options that say which real images it uses."""
+    parser.add_argument(
+        '--dataset',
+        type=os.path.expanduser,
+        required=required,
+        default=argparse.SUPPRESS,
+        help=dataset_help,
+    )
+    add_data_options(parser)
+
+
+def add_data_options(parser):
+    """Add to a verb the options that say where mnist and celeba are."""
+    parser.add_argument('--data-dir', type=path, default='data', help='folder of mnist and celeba')
+    parser.add_argument(
+        '--data',
+        choices=['auto', 'sample', 'full'],
+        default='auto',
+        help='of mnist and celeba; auto: the full set if it is there, else the sample; '
+        'full downloads what is missing',
+    )
+
+
+def kind_of(dataset):
+    """Return the name in the table of data sets of what `--dataset` says; a path is 'folder'."""
+    if dataset in ('mnist', 'celeba'):
+        return dataset
+    if dataset and Path(dataset).is_dir():
+        return 'folder'
+    raise ValueError(f'--dataset {dataset} is neither mnist nor celeba nor a folder of images')
+
+
+def data_files(arguments):
+    """Return the files of `--dataset`, which are fetched where they are missing."""
+    from facegen.data.sources import download_extract
+
+    name = kind_of(arguments.dataset)
+    if name == 'folder':
+        return arguments.dataset
+    return download_extract(name, arguments.data_dir, data=arguments.data)
+
+
+def run_and_step(arguments):
+    """Return (run folder, step of its weights), so that a wrong one is told before TensorFlow starts."""
+    from facegen.run import RunFolder
+
+    run = RunFolder(arguments.run_dir)
+    run.config()
+    return run, run.saved_step(arguments.weights)

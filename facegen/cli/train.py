@@ -1,0 +1,189 @@
+"""`train`: train the notebook's functions, and leave a run folder."""
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from facegen.cli.options import (
+    add_dataset_options,
+    data_files,
+    kind_of,
+    path,
+    setting,
+    whole_number,
+)
+from facegen.recipes import RECIPES, renamed
+
+HELP = 'train a GAN and leave a run folder'
+DESCRIPTION = (
+    "Train the notebook's functions by a recipe of facegen/recipes.py. How often a line is printed "
+    'or a grid is saved and evaluated comes from the parameter cell of the notebook.'
+)
+
+
+def add_options(parser):
+    """Add the options of this verb to its parser."""
+    add_image_options(parser)
+    add_recipe_options(parser)
+    add_run_options(parser)
+
+
+def add_image_options(parser):
+    """Add what is trained on, and how often and in which size it is shown."""
+    add_dataset_options(parser, 'mnist, celeba, or a folder of JPEG or PNG images', required=True)
+    parser.add_argument(
+        '--epochs',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='passes over the images (default: without end if --max-steps or --minutes is given; '
+        'else those of the recipe for the full set, and of fewer images so many that about as many '
+        'are shown, at least one)',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='images in a step (default: as the recipe says)',
+    )
+    parser.add_argument(
+        '--image-size', type=whole_number(4), default=28, help='side in pixels, a multiple of 4'
+    )
+
+
+def add_recipe_options(parser):
+    """Add the recipe, what is changed in it, and the seed."""
+    parser.add_argument(
+        '--recipe',
+        type=renamed,
+        choices=sorted(RECIPES),
+        default=argparse.SUPPRESS,
+        help='settings of facegen/recipes.py (default: digits for mnist, faces otherwise)',
+    )
+    parser.add_argument(
+        '--updates',
+        type=renamed,
+        choices=['simultaneous', 'alternating'],
+        default=argparse.SUPPRESS,
+        help='how the two networks are updated (default: as the recipe says)',
+    )
+    parser.add_argument(
+        '--precision',
+        choices=['auto', 'float32', 'float16'],
+        default=argparse.SUPPRESS,
+        help='of convolutions and matrix products (default: as the recipe says; auto: bfloat16 where '
+        'the CPU multiplies it natively, float32 elsewhere; float16: on a GPU)',
+    )
+    parser.add_argument(
+        '--xla',
+        action='store_true',
+        default=argparse.SUPPRESS,
+        help='compile the graph; for a GPU (default: as the recipe says)',
+    )
+    parser.add_argument(
+        '--set',
+        type=setting,
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='change any setting of the recipe, such as learning_rate=1e-3; may be repeated',
+    )
+    parser.add_argument('--seed', type=whole_number(0), default=0, help='of all randomness')
+
+
+def add_run_options(parser):
+    """Add when the training ends, and what it leaves where."""
+    parser.add_argument(
+        '--max-steps',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='end after this many steps (default: when the epochs are over)',
+    )
+    parser.add_argument(
+        '--minutes',
+        type=float,
+        default=argparse.SUPPRESS,
+        help='end after this many minutes of training (default: when the epochs are over)',
+    )
+    parser.add_argument(
+        '--run-dir',
+        type=path,
+        default=argparse.SUPPRESS,
+        help='folder to make; a number is added unless it is new or empty '
+        '(default: runs/NAME_OF_DATASET)',
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on with a run that was stopped or killed, as if it had not been: with that in '
+        '--run-dir, else with the newest of the same settings (default: start a new run, which is '
+        'also what happens where there is none)',
+    )
+    parser.add_argument(
+        '--tensorboard',
+        action='store_true',
+        help='also write losses, scores, grids and histograms of the weights for `tensorboard --logdir '
+        'runs` of the package tensorboard',
+    )
+
+
+def run(arguments):
+    """Train as the notebook does; print the run folder."""
+    from facegen.data.sources import DATASETS
+
+    options = vars(arguments)
+    name = kind_of(arguments.dataset)
+    if not 0 < options.get('minutes', 1) < math.inf:
+        raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
+    recipe = RECIPES[options.get('recipe', DATASETS[name].recipe)]
+    named = ('updates', 'batch_size', 'precision', 'xla')
+    changes = {name: options[name] for name in named if name in options} | dict(arguments.set)
+    recipe = replace(recipe, **{'image_size': arguments.image_size} | changes)
+
+    from facegen import notebook, session
+    from facegen.data.dataset import Dataset
+    from facegen.evaluation import QuickEvaluation
+
+    dataset = Dataset(
+        name,
+        data_files(arguments),
+        width=recipe.image_size,
+        height=recipe.image_size,
+        seed=arguments.seed,
+    )
+    print(f'{dataset.shape[0]:,} images; training on {session.device()}')
+    limited = 'max_steps' in options or 'minutes' in options
+    knobs = notebook.parameters()
+    run_dir = notebook.definitions().train(
+        options.get('epochs', None if limited else default_epochs(name, dataset.shape[0], recipe)),
+        recipe.batch_size,
+        recipe.z_dim,
+        recipe.learning_rate,
+        recipe.beta1,
+        dataset.get_batches,
+        dataset.shape,
+        dataset.image_mode,
+        recipe=recipe,
+        seed=arguments.seed,
+        print_every=knobs['print_every'],
+        show_every=knobs['show_every'],
+        show_n_images=knobs['show_n_images'],
+        run_dir=options.get(
+            'run_dir', Path(knobs['runs_dir'], Path(arguments.dataset).resolve().name)
+        ),
+        resume=arguments.resume and options.get('run_dir', True),
+        max_steps=options.get('max_steps'),
+        minutes=options.get('minutes'),
+        tensorboard=arguments.tensorboard,
+        evaluation=QuickEvaluation(name, dataset.pixels),
+    )
+    print(f'run folder: {run_dir}')
+
+
+def default_epochs(name, count, recipe):
+    """Return the recipe's epochs over the full set; of fewer images, those that show about as many."""
+    from facegen.data.sources import DATASETS
+
+    if count == DATASETS[name].num_images:
+        return getattr(recipe, f'{name}_epochs')
+    return max(1, round(DATASETS[name].images_shown / count))

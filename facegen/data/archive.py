@@ -1,0 +1,64 @@
+"""Archives of images, unpacked flat into a folder, with nothing from outside and all or none."""
+
+import lzma
+import shutil
+import stat
+import zipfile
+import zlib
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+
+from facegen.data.decode import is_image
+from facegen.files import complete, require_space
+from facegen.screen import progress
+
+
+def unpack(archive, folder, inside=''):
+    """Write the images that lie in `inside` of a zip flat into `folder`; return `folder`.
+
+    Raises ValueError, before anything is written, where any member could leave the folder or two
+    have the same name; and, with nothing left behind, where the archive is damaged or encrypted.
+    """
+    with readable_zip(archive) as zipped:
+        for member in zipped.infolist():
+            name = member.filename.replace('\\', '/')
+            link = stat.S_ISLNK(member.external_attr >> 16)
+            if link or name.startswith('/') or ':' in name or '..' in name.split('/'):
+                raise ValueError(
+                    f'{archive} is refused: its member {member.filename!r} is a link or points '
+                    'outside; delete the archive and get it from its publisher'
+                )
+        members = {}
+        for member in zipped.infolist():
+            name = PurePosixPath(member.filename).name.lower()
+            if member.filename.startswith(inside) and is_image(name):
+                if name in members:
+                    raise ValueError(
+                        f'{archive} is refused: it has another {member.filename!r} in another '
+                        'folder; unpack it by hand'
+                    )
+                members[name] = member
+        if not members:
+            raise ValueError(f'{archive} holds no images in {inside or "any folder"}')
+        require_space(folder.parent, sum(member.file_size for member in members.values()))
+        with complete(folder) as partial:
+            partial.mkdir()
+            bar = progress(members.values(), unit='image', desc=f'unpacking {archive.name}')
+            for member in bar:
+                # zipfile reads no more than the listed size and checks the CRC
+                target = partial / PurePosixPath(member.filename).name
+                with zipped.open(member) as packed, open(target, 'xb') as file:
+                    shutil.copyfileobj(packed, file)
+    return folder
+
+
+@contextmanager
+def readable_zip(archive):
+    """Yield an open zip; what the zipfile module raises for bad ones becomes a ValueError."""
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            yield zipped
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f'{archive} is damaged or encrypted ({error}); delete it and get it again'
+        ) from error

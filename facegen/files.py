@@ -1,0 +1,182 @@
+"""Files that appear when they are complete, lines of JSON, and locks between processes.
+
+Whatever this project writes goes through here, so that a process may be killed, or the disk be full,
+at any moment: what was there before is intact, and nothing unfinished looks finished.
+"""
+
+import errno
+import json
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, is_dataclass
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+LOCK = '.lock'  # the name of a folder's lock
+PARTIAL = '.partial'  # ends the names of what is not complete yet
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+UNWRITABLE |= {errno.EEXIST, errno.ENOTEMPTY}  # something is in the way and cannot be removed
+
+
+# Complete or not at all ---------------------------------------------------------------------------
+
+
+@contextmanager
+def complete(path, *, partial=None):
+    """Yield a temporary path, of a file or a folder, that takes the place of `path` at the end.
+
+    After an error, `path` is what it was before. What a killed process has left is removed first, so
+    only one process at a time may write a path. `partial` is another name than `.NAME.partial`.
+    """
+    partial = path.with_name(partial or f'.{path.name}{PARTIAL}')
+    remove(partial)
+    try:
+        yield partial
+        if partial.is_file():
+            flush_to_disk(partial)
+        partial.replace(path)
+    finally:
+        with suppress(OSError):
+            remove(partial)
+
+
+def write_complete(path, content):
+    """Make the bytes `content` all that a file holds, at once."""
+    with complete(path) as partial:
+        partial.write_bytes(content)
+
+
+def remove(path):
+    """Delete a file or a folder with all that it holds; there may be none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def flush_to_disk(path):
+    """Wait until what was written to a file outlives a power cut too."""
+    with path.open('rb+') as file:
+        os.fsync(file.fileno())
+
+
+def require_space(folder, needed):
+    """Raise OSError unless a folder's disk has room for so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f'{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free; make room and '
+            'run this again',
+            os.fspath(folder),
+        )
+
+
+@contextmanager
+def writing(path):
+    """Inside, an OSError says which path cannot be written, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path, error):
+    """Return the error of `writing`."""
+    reason = error.strerror or str(error)
+    advice = 'make room' if error.errno in (errno.ENOSPC, errno.EDQUOT) else 'make it writable'
+    return OSError(
+        error.errno,
+        f'{path} cannot be written ({reason}); what was there is intact: {advice}, and go on with '
+        'resume',
+    )
+
+
+# Locks --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(folder):
+    """Let one process at a time write to `folder`, which is made if need be; others wait.
+
+    Raises OSError, with advice, where it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        if not acquired(lock):
+            print(f'waiting for another process that prepares {folder}')
+            lock.acquire()
+    except OSError as error:
+        raise OSError(
+            error.errno, 'cannot be written; choose another data folder', os.fspath(folder)
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def acquired(lock):
+    """Acquire a FileLock unless another process holds it; tell whether it is ours now."""
+    with suppress(Timeout):
+        lock.acquire(blocking=False)
+    return lock.is_locked
+
+
+# Lines of JSON ------------------------------------------------------------------------------------
+
+
+def to_json(value, **options):
+    """Return JSON text, also of what `plain` knows."""
+    return json.dumps(value, default=plain, **options)
+
+
+def plain(value):
+    """Return a dataclass as a dictionary, a number of numpy as Python's, a path as its name."""
+    if is_dataclass(value):
+        return asdict(value)
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def append_line(file, values):
+    """Append the dictionary `values` to a file as one line of JSON."""
+    with writing(file), file.open('a', encoding='utf-8') as lines:
+        lines.write(to_json(values) + '\n')
+
+
+def parsed_lines(file, numbers):
+    """Yield what `append_line` wrote, oldest first, without a last line that was cut.
+
+    Raises ValueError at a line that is damaged or lacks one of `numbers`.
+    """
+    if not file.exists():
+        return
+    *lines, _ = file.read_bytes().split(b'\n')
+    for number, line in enumerate(lines, 1):
+        try:
+            values = json.loads(line)
+            missing = [name for name in numbers if type(values[name]) not in (int, float)]
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            missing = f'{type(error).__name__}: {error}'
+        if missing:
+            raise ValueError(f'{file}, line {number}, is damaged ({missing}); restore or delete it')
+        yield values
+
+
+def undamaged_lines(file, numbers):
+    """Return the lines of a file before the first that is damaged."""
+    lines = []
+    with suppress(ValueError):
+        lines.extend(parsed_lines(file, numbers))
+    return lines
+
+
+def keep_lines(file, lines):
+    """Make `lines`, dictionaries, all that a file holds, at once, unless it holds just these."""
+    text = ''.join(to_json(line) + '\n' for line in lines).encode()
+    if text != file.read_bytes():
+        with writing(file):
+            write_complete(file, text)

@@ -1,0 +1,135 @@
+"""Files that are complete or not there, lines of JSON, locks."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import start
+
+from facegen import files
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a process while it writes."""
+
+
+@pytest.mark.parametrize('kind', ['file', 'folder'])
+def test_what_is_complete_appears_at_once(tmp_path, kind):
+    path = tmp_path / 'a'
+    with files.complete(path) as partial:
+        if kind == 'file':
+            partial.write_text('all')
+        else:
+            partial.mkdir()
+            (partial / 'b').write_text('all')
+        assert not path.exists()
+        assert partial.name == '.a.partial'
+    assert (path if kind == 'file' else path / 'b').read_text() == 'all'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_leaves_what_was_there(tmp_path):
+    path = tmp_path / 'a'
+    path.write_text('before')
+
+    def write():
+        with files.complete(path) as partial:
+            partial.write_text('after')
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        write()
+    assert path.read_text() == 'before'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path):
+    stale = tmp_path / '.a.partial'
+    stale.mkdir()
+    (stale / 'half').write_text('half')
+    files.write_complete(tmp_path / 'a', b'all')
+    assert (tmp_path / 'a').read_bytes() == b'all'
+    assert [path.name for path in tmp_path.iterdir()] == ['a']
+
+
+def test_another_name_for_what_is_not_complete(tmp_path):
+    with files.complete(tmp_path / 'a', partial='b.partial') as partial:
+        partial.write_bytes(b'all')
+        assert partial == tmp_path / 'b.partial'
+    assert [path.name for path in tmp_path.iterdir()] == ['a']
+
+
+@pytest.mark.parametrize(
+    ('number', 'advice'),
+    [(errno.ENOSPC, 'make room'), (errno.EDQUOT, 'make room'), (errno.EACCES, 'make it writable')],
+)
+def test_an_error_of_the_disk_says_what_to_do(number, advice):
+    with (
+        pytest.raises(OSError, match=rf'a cannot be written \(why\).*{advice}') as error,
+        files.writing(Path('a')),
+    ):
+        raise OSError(number, 'why')
+    assert error.value.errno == number
+
+
+def test_lines_of_json_outlive_a_cut(tmp_path):
+    file = tmp_path / 'log.jsonl'
+    assert list(files.parsed_lines(file, ['step'])) == []
+    for step in range(3):
+        files.append_line(file, {'step': np.int64(step), 'where': Path('x')})
+    file.write_bytes(file.read_bytes()[:-3])
+    assert list(files.parsed_lines(file, ['step'])) == [
+        {'step': step, 'where': 'x'} for step in range(2)
+    ]
+
+
+@pytest.mark.parametrize('line', ['{', '[1]', '7', '{"step": "a"}', '{"other": 1}', '[' * 100_000])
+def test_damaged_line_is_named(tmp_path, line):
+    file = tmp_path / 'log.jsonl'
+    file.write_text(f'{json.dumps({"step": 1})}\n{line}\n{json.dumps({"step": 3})}\n')
+    with pytest.raises(ValueError, match=r'log\.jsonl, line 2'):
+        list(files.parsed_lines(file, ['step']))
+    assert files.undamaged_lines(file, ['step']) == [{'step': 1}]
+
+
+def test_lines_are_kept_as_they_are(tmp_path):
+    file = tmp_path / 'log.jsonl'
+    for step in range(3):
+        files.append_line(file, {'step': step})
+    before = file.stat().st_mtime_ns, file.stat().st_ino
+    files.keep_lines(file, [{'step': step} for step in range(3)])
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == before
+    files.keep_lines(file, [{'step': 0}])
+    assert file.read_text() == '{"step": 0}\n'
+
+
+COUNT = """
+import sys, time
+from pathlib import Path
+from facegen import files
+
+folder = Path(sys.argv[1])
+for _ in range(20):
+    with files.locked(folder):
+        file = folder / 'count'
+        count = int(file.read_text()) if file.exists() else 0
+        time.sleep(0.005)
+        file.write_text(str(count + 1))
+"""
+
+
+def test_one_process_at_a_time(tmp_path):
+    folder = tmp_path / 'new' / 'folder'
+    processes = [start(COUNT, folder) for _ in range(3)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert all(process.returncode == 0 for process in processes), outputs
+    assert (folder / 'count').read_text() == '60'
+    assert any('waiting for another process' in output for output, _ in outputs)
+
+
+def test_folder_that_cannot_be_locked_is_named(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OSError, match='another data folder'), files.locked(tmp_path / 'file' / 'a'):
+        pass
