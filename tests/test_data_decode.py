@@ -253,7 +253,7 @@ def test_processes_decode_many_bytes(faces, decoded, monkeypatch):
     """Be they of many images or of large ones; for fewer it is not worth their start."""
     size = sum(file.stat().st_size for file in faces.iterdir())
     monkeypatch.setattr(decode, 'cpu_count', lambda: 2)
-    monkeypatch.setattr(decode, 'processes', None)
+    monkeypatch.setattr(decode, 'map_in_processes', None)
     monkeypatch.setattr(decode, 'MANY_BYTES', size)
     with pytest.raises(TypeError):
         helper.Dataset('celeba', faces)
@@ -271,11 +271,11 @@ def test_each_process_has_something_to_decode(faces, processes, monkeypatch):
 
 
 def test_few_images_are_decoded_ahead(faces, processes):
-    """Two of each process, for a third is asked only when the first images were taken."""
+    """A process begins its next images when its last ones, more than a pipe holds, were taken."""
     files = sorted(map(str, faces.iterdir()))
-    chunks = decode.decode_files(files, str, partial(note_and_read, width=8, height=8, mode='L'))
-    for number, (pixels, _) in enumerate(chunks, 1):
-        assert pixels.shape == (2, 8, 8)
+    read = partial(note_and_read, width=512, height=512, mode='L')
+    for number, (pixels, _) in enumerate(decode.decode_files(files, str, read), 1):
+        assert pixels.shape == (2, 512, 512)
         begun = len(list(faces.glob('*.jpg.*')))
         assert 2 * number <= begun <= 2 * (number + 4)
     assert number == NUM_FACES // 2

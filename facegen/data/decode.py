@@ -4,14 +4,12 @@ import errno
 import math
 import os
 import struct
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from facegen.data.processes import processes
+from facegen.data.processes import map_in_processes
 from facegen.machine import cpu_count
 
 FACE_SIZE = 108  # side of the central square that holds the face in the aligned 178x218 images
@@ -89,7 +87,7 @@ def require_images(folder):
 
 
 def decode_files(keys, locate, read):
-    """Yield what `read` makes of the files of `keys`, in order, a bounded window ahead.
+    """Yield what `read` makes of the files of `keys`, in order, a few of them ahead.
 
     `locate` maps a key to a file. Yields pairs of uint8 images [n, ...] and [(position among them,
     reason)] of the files that cannot be decoded. Where there is much to do, processes share it, since
@@ -100,20 +98,10 @@ def decode_files(keys, locate, read):
     mean_size = np.mean([os.path.getsize(locate(key)) for key in evenly(keys, MEASURED)])
     alone = workers == 1 or mean_size * len(keys) < MANY_BYTES
     size = AT_ONCE if alone else min(AT_ONCE, math.ceil(len(keys) / (4 * workers)))
-    chunks = (
+    chunks = [
         [locate(key) for key in keys[first : first + size]] for first in range(0, len(keys), size)
-    )
-    if alone:
-        yield from map(decode, chunks)
-        return
-    window = deque()
-    with ThreadPoolExecutor(workers) as pool, processes(workers) as call:
-        for chunk in chunks:
-            window.append(pool.submit(call, decode, chunk))
-            if len(window) > 2 * workers:
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
+    ]
+    yield from map(decode, chunks) if alone else map_in_processes(decode, chunks, workers)
 
 
 def evenly(keys, count):

@@ -1,46 +1,28 @@
-"""Processes that call functions of this one, on as many CPUs."""
+"""Processes that share the calls of a function, on as many CPUs."""
 
 import pickle
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from queue import SimpleQueue
 
-WORKER = (
-    'import sys; sys.path[:] = sys.argv[1:]; from facegen.data import processes as p; p.answer()'
-)
+# An import of this package, whatever lies in the working folder
+WORKER = 'import sys; sys.path[:] = sys.argv[1:]; from facegen.data import processes as p; p.answer()'
 
 
-@contextmanager
-def processes(count):
-    """Yield call(function, argument), which calls it in one of `count` processes that is idle.
+def map_in_processes(function, arguments, count):
+    """Yield function(argument) of each, in order; each of `count` processes does every count-th.
 
-    They are no processes of `multiprocessing`, which would run a user's script again or copy a
-    process with TensorFlow's threads, and whose orphans wait forever: these end with their input.
+    A process that is ahead waits until its pipe is read, and ends there if nobody reads it any more.
+    They are no processes of `multiprocessing`, which would run a user's script again, hang where one
+    is killed while it answers, and wait forever as orphans.
+
+    Raises what the function raises, and ChildProcessError where a process was killed.
     """
     path = [str(Path(__file__).parents[2]), *sys.path]
-    idle = SimpleQueue()
-
-    def call(function, argument):
-        process = idle.get()
-        try:
-            pickle.dump((function, argument), process.stdin)
-            process.stdin.flush()
-            reply = pickle.load(process.stdout)
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
-            raise ChildProcessError(
-                f'a process that decodes images ended with status {process.wait()}; -9 is what '
-                'the system does where memory is short: close other programs and run this again'
-            ) from error
-        finally:
-            idle.put(process)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
     with ExitStack() as started:
+        processes = []
         for _ in range(count):
             process = subprocess.Popen(
                 [sys.executable, '-c', WORKER, *path],
@@ -48,28 +30,33 @@ def processes(count):
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # so that Ctrl-C in a terminal interrupts this one alone
             )
-            started.callback(end, process)
-            idle.put(process)
-        yield call
-
-
-def end(process):
-    """End a process, whatever it does."""
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    with suppress(OSError):  # of a request that was under way
-        process.stdin.close()
+            started.enter_context(process)
+            started.callback(process.kill)
+            processes.append(process)
+        try:
+            for number, process in enumerate(processes):
+                with process.stdin as request:
+                    pickle.dump((function, arguments[number::count]), request)
+            for number in range(len(arguments)):
+                process = processes[number % count]
+                reply = pickle.load(process.stdout)
+                if isinstance(reply, Exception):
+                    raise reply
+                yield reply
+        except (BrokenPipeError, EOFError, pickle.UnpicklingError) as error:
+            raise ChildProcessError(
+                f'a process that decodes images ended with status {process.wait()}; -9 is what '
+                'the system does where memory is short: close other programs and run this again'
+            ) from error
 
 
 def answer():
-    """Answer the requests of `processes` until the process that asks has ended."""
+    """Do what `map_in_processes` asks, in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows has no sessions
-    requests, replies = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # so that nothing is printed between the replies
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            function, argument = pickle.load(requests)
+    replies, sys.stdout = sys.stdout.buffer, sys.stderr  # nothing is printed between the replies
+    function, arguments = pickle.load(sys.stdin.buffer)
+    with suppress(BrokenPipeError):
+        for argument in arguments:
             try:
                 reply = function(argument)
             except Exception as error:  # raised again by the process that asks
