@@ -51,7 +51,7 @@ def losses_line(line, epoch_count):
 def score_line(line):
     """Return a line of `RunFolder.scores` as text."""
     confident = line.get('confident_share')
-    sure = f', confident of {confident:.0%} of the digits' if confident is not None else ''
+    sure = f', confident about {confident:.0%} of the digits' if confident is not None else ''
     return f'Step {line["step"]}: Fréchet distance {line["frechet_distance"]:.4g}{sure}'
 
 

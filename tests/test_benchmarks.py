@@ -106,10 +106,10 @@ def test_growth_and_its_figure(tmp_path):
         '--repeats', 1, '--data-dir', faces.parent, '--figure', tmp_path / 'figure.png',
     )  # fmt: skip
     assert [line['pixels'] for line in lines if 'pixels' in line] == [64, 256]
-    assert [line['pictures'] for line in lines if 'pictures' in line] == [64, 128] * 2
+    assert [line['images'] for line in lines if 'images' in line] == [64, 128] * 2
     assert [line['epochs'] for line in lines if 'epochs' in line] == list(range(1, 11)) * 2
     assert [line['over'] for line in lines if 'over' in line] == [
-        'pixels', 'pictures', 'pictures', 'epochs', 'epochs',
+        'pixels', 'images', 'images', 'epochs', 'epochs',
     ]  # fmt: skip
     assert Image.open(tmp_path / 'figure.png').width > 500
     assert (tmp_path / 'figure.png').stat().st_size < 60_000

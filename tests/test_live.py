@@ -71,7 +71,7 @@ def test_the_text_is_that_of_the_latest_step(run, shown):
     bar, losses, score = texts(shown)[-1].splitlines()
     assert '6/600' in bar
     assert losses == ('Epoch 1/3 Step 3... Discriminator Loss: 1.3333... Generator Loss: 0.7000')
-    assert score == 'Step 3: Fréchet distance 2.5, confident of 50% of the digits'
+    assert score == 'Step 3: Fréchet distance 2.5, confident about 50% of the digits'
 
 
 COLLAPSE = [

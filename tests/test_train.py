@@ -202,7 +202,7 @@ def test_evaluation_notes_scores_and_keeps_the_best_weights(train, capsys):
     last, best = (sampling.generate(run, 4, 1, weights=weights) for weights in ('last', 'best'))
     assert (last != best).any()
     printed = capsys.readouterr().out
-    assert 'Step 3: Fréchet distance 3, confident of 50% of the digits' in printed
+    assert 'Step 3: Fréchet distance 3, confident about 50% of the digits' in printed
     assert 'unevenly' not in printed  # it is too early for that
 
 
