@@ -8,10 +8,10 @@
 These are the names of the exercise of 2017. What they do, in the order in which an image travels, is
 in `facegen/data/`:
 
-1. `sources.py`: one table of what is known of each data set; `download_extract` makes one present.
+1. `sources.py`: a table of all that is known about each data set; `download_extract` gets one.
 2. `find.py`: what lies in the data folder already, placed by hand or fetched before, is used first.
-3. `download.py`: mirrors one after the other, resumed where they broke, compared with a checksum.
-4. `archive.py`: a zip, unpacked all or not at all. `idx.py`: the format of MNIST's files.
+3. `download.py`: tries one mirror after another, resumes where one broke off, and verifies.
+4. `archive.py`: a zip, unpacked completely or not at all. `idx.py`: the format of MNIST's files.
 5. `decode.py`: `get_image`, the crop of the face and its 28x28 pixels; many files on all CPUs.
 6. `cache.py`: the pixels of all images as bytes in one file, made once and mapped into memory.
 7. `dataset.py`: `Dataset.get_batches`, shuffled by the seed and the epoch, in [-0.5, 0.5].

@@ -9,4 +9,4 @@ import sys
 
 if 'tensorflow' not in sys.modules:  # else facegen/session.py says what to do
     os.environ['TF_USE_LEGACY_KERAS'] = '1'  # tf.layers lives in tf-keras
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # start-up notes are silent, errors are not
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # silences start-up notes, not errors

@@ -1,4 +1,4 @@
-"""An average of a network's weights over training, which draws steadier images than the last."""
+"""Averages of a network's weights over training, which draw steadier images than its last ones."""
 
 from contextlib import contextmanager
 

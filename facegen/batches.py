@@ -33,10 +33,10 @@ class Batches:
         """Take `epoch_count` epochs of batches (None: endlessly), from the position `start` on.
 
         They end early after `max_steps` steps, or with the first step that ends `minutes` or more
-        after the first was asked for. A classic `get_batches(batch_size)` is called anew for every
-        epoch; for a later start, its earlier batches are asked for again and dropped. One that takes
-        `epoch`, as `helper.Dataset` does, is told which, from 0, so that its order depends on nothing
-        else; one that takes `start` too, how many batches to leave out.
+        after the first batch was requested. A plain `get_batches(batch_size)` is called anew for
+        every epoch; for a later start, its earlier batches are requested again and dropped. One
+        that takes `epoch`, as that of `helper.Dataset` does, is told the epoch, from 0, so that its
+        order depends on nothing else; one that takes `start` too is told how many batches to skip.
         """
         self.get_batches, self.batch_size, self.epoch_count = get_batches, batch_size, epoch_count
         self.steps, self.max_steps, self.minutes = steps, max_steps, minutes
@@ -48,7 +48,7 @@ class Batches:
                 deque(get_batches(batch_size), maxlen=0)
 
     def go_to(self, position):
-        """Continue after an earlier position; its time is not given back."""
+        """Continue from an earlier position; the time spent since then still counts."""
         self.position = replace(position, seconds=self.position.seconds)
         self.moved = True
 
@@ -103,7 +103,7 @@ class Batches:
         )
 
     def share_of_minutes(self):
-        """Return which share of the minutes is over, 0 where these do not matter."""
+        """Return what share of the minutes has passed, 0 where there is no such limit."""
         return self.position.seconds / (60 * self.minutes) if self.minutes else 0
 
     def rest_of_epoch(self):
@@ -119,8 +119,8 @@ class Batches:
 def scheduled_rate(recipe, step, done):
     """Return the learning rate of a step, from 1 on, when a share `done` of the training is over.
 
-    It rises in a line over the first `rate_warmup` images, or the first tenth of the training if that
-    is shorter, and, where the recipe lets it decay, falls in a line to 0 at the end.
+    It rises linearly over the first `rate_warmup` images, or the first tenth of the training if
+    that is shorter, and, where the recipe lets it decay, falls linearly to 0 at the end.
     """
     rate = recipe.learning_rate
     if recipe.rate_warmup:

@@ -9,7 +9,7 @@ from facegen.run import START
 from facegen.session import tf
 from facegen.tensorboard import Events, cut_back
 
-CHECK_EVERY = 50  # steps from one look at all weights for NaN to the next
+CHECK_EVERY = 50  # steps between two checks of all weights for NaN
 MOST_DIVERGENCES = 3
 ADVICE = (
     'lower the learning rate (of a recipe: learning_rate), or choose another recipe, and look for '
@@ -22,9 +22,9 @@ UNREAD = re.compile(r'discriminator/.*/moving_(mean|variance)')
 class Checkpoints:
     """What initialises, saves, restores and checks the variables of the default graph.
 
-    Saved are all: weights, batch-norm statistics, averages, and what the optimisers keep; but for the
-    discriminator's batch-norm averages, which no image and no training depends on, and for the global
-    step, which is that of the position.
+    All are saved: weights, batch-norm statistics, averages, and what the optimisers keep; except
+    the discriminator's batch-norm averages, which no image and no training depends on, and the
+    global step, which the position holds.
     """
 
     def __init__(self, generator=None, *, tensorboard=False):
@@ -54,8 +54,8 @@ class Checkpoints:
     def restore(self, sess, run, show_every):
         """Initialise the variables, or restore those of the newest good checkpoint; return its position.
 
-        What the run noted beyond it is cut off. An older checkpoint is taken where the newest is
-        damaged, or the log lacks steps before it. The session and the run are those to `save` later.
+        What the run logged after it is cut off. An older checkpoint is taken where the newest is
+        damaged, or the log lacks steps before it. `save` will use this session and this run.
 
         Raises ValueError if all checkpoints are damaged, or are those of other networks; nothing is
         changed then.
@@ -73,7 +73,7 @@ class Checkpoints:
         return position
 
     def restart_events(self, step):
-        """Cut what TensorBoard reads back to `step`, and go on there if it is to be written."""
+        """Cut back to `step` what TensorBoard reads, and go on there if it is to be written."""
         if self.run.events:
             self.run.events.close()
         if self.tensorboard:
@@ -142,10 +142,11 @@ class Checkpoints:
         self.saved_step = position.step
 
     def went_back(self, batches, numbers):
-        """After a step of `batches`, tell whether it diverged and the run is back where it was good.
+        """Tell whether a step of `batches` diverged; if so, the run is back where it was good.
 
-        It has if one of `numbers`, {name: number}, is NaN or infinite or, looked at every 50 steps and
-        before every `save`, a weight is. Raises FloatingPointError, with advice, after three times.
+        A step diverged if one of `numbers`, {name: number}, is NaN or infinite, or a weight is,
+        which is checked every 50 steps and before every `save`. Raises FloatingPointError, with
+        advice, if that happens more than three times.
         """
         step = batches.position.step
         look = step % CHECK_EVERY == 0 or step % self.show_every == 0 or batches.is_ending()
@@ -167,7 +168,7 @@ class Checkpoints:
 
 
 def misfit(checkpoint, variables):
-    """Return how a checkpoint does not fit `variables` {name: variable}; nothing if it does.
+    """Return how a checkpoint does not fit `variables` {name: variable}; '' if it does fit.
 
     TensorFlow restores a resource variable to whatever shape was saved, without a word.
     """

@@ -13,7 +13,7 @@ import numpy as np
 from facegen import session
 from facegen.session import tf
 
-FEW_PIXELS = 64  # after the convolution, for which the product is faster: 8x8, not 14x14
+FEW_PIXELS = 64  # after the convolution; up to this, the product is faster: 8x8, not 14x14
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def fast_kernel_gradients(precision):
 
 @tf.RegisterGradient('Conv2DByProduct')
 def convolution_gradients(op, gradient):
-    """Return the gradients by images and by kernel of a Conv2D(images, kernel)."""
+    """Return the gradients of a Conv2D(images, kernel) with respect to images and kernel."""
     images, kernel = op.inputs
     by_images = tf.raw_ops.Conv2DBackpropInput(
         input_sizes=tf.shape(images), filter=kernel, out_backprop=gradient, **attributes(op)
@@ -50,9 +50,9 @@ def transposed_gradients(op, gradient):
 
 
 def kernel_gradient(images, kernel, gradient, op):
-    """Return the gradient by the kernel [k, k, inputs, outputs] of a convolution like `op`.
+    """Return the gradient of a convolution like `op` by its kernel [k, k, inputs, outputs].
 
-    `images` [n, h, w, inputs] are what it read, `gradient` [n, a, b, outputs] is that of what it wrote.
+    `images` [n, h, w, inputs] are its input, `gradient` [n, a, b, outputs] is that of its output.
     """
     places = patch_places(images.shape, kernel.shape, gradient.shape, op)
     if places is None:
@@ -72,7 +72,7 @@ def patch_places(images, kernel, gradient, op):
     """Return which pixel lies below each weight of a kernel at each of its places, one after the other.
 
     Pixels are counted row by row; beyond the border, it is the one after the last. The arguments
-    are shapes. Returns None where the product would be slower, or is not for such an `op`.
+    are shapes. Returns None where the product would be slower, or cannot replace such an `op`.
     """
     if None in (images.rank, gradient.rank):
         return None

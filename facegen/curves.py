@@ -35,8 +35,8 @@ ROUND_STEPS = [1, 2, 4, 5, 10]  # of axes
 class Thinned:
     """The least, mean and greatest of every `size` rows of a table that may grow forever.
 
-    There are at most `most` such pieces: before one more begins, each two neighbours become one. Where
-    a number in a piece is NaN, so are its three.
+    There are at most `most` such pieces: before another begins, every two neighbours are merged.
+    Where a number in a piece is NaN, so are its least, mean and greatest.
     """
 
     def __init__(self, columns, most=MOST_PIECES):
@@ -61,7 +61,7 @@ class Thinned:
         self.size *= 2
 
     def joined(self):
-        """Return the three arrays, each with what makes one number of two."""
+        """Return the three arrays, each with the function that merges two of its numbers."""
         return (self.low, np.minimum), (self.total, np.add), (self.high, np.maximum)
 
     def pieces(self):
@@ -79,15 +79,15 @@ class Curves:
     generated. Lines are means over WINDOW steps, the bands around them reach from the least to the
     greatest of a few steps; the highest peaks of the losses are cut off. What D said is the mean
     probability that it gave to real and to generated images, 'd_real' and 'd_fake' of the log, where
-    it has these. The Fréchet distances are on a logarithmic scale, with a ring around the best; there
-    may be none.
+    it has these. The Fréchet distances, if there are any, are on a logarithmic scale, with a ring
+    around the best.
 
     Axes with their numbers take most of the time of drawing, so their pixels are kept for as long as
     the limits stay the same, and only the curves are drawn anew.
     """
 
     def __init__(self, undecided, steps, *, size=None, dpi=100):
-        """Begin at step 0 of `steps`, None if unknown; `undecided` is of `undecided_losses`.
+        """Begin at step 0 of `steps`, None if unknown; `undecided` comes from `undecided_losses`.
 
         `size` is (width, height) in inches; None grows with the panels.
         """
@@ -174,10 +174,10 @@ class Curves:
         panel.set_ylabel('Fréchet distance')
 
     def add_trend(self, panel, name, at):
-        """Add a band of a number of every step and a line of its means, labelled at the top.
+        """Add the band of a logged number, and a line of its means, labelled at the top.
 
-        The label is that far from the left, a share of the width. A legend of matplotlib's would take
-        as long as the rest.
+        `at` is the share of the width at which the label begins. A legend of matplotlib's would
+        take as long to draw as the rest.
         """
         color, marker = COLORS[name], MARKERS.get(name, {})
         self.curves[name] = panel.add_patch(
@@ -249,7 +249,7 @@ def moving_mean(values, window):
 
 
 def rounded_up(value):
-    """Return the number next to a value, away from 0, of the eight between two powers of 2."""
+    """Return a value rounded away from 0, to one of eight numbers between two powers of 2."""
     mantissa, exponent = math.frexp(value)
     nearest = math.ceil if value > 0 else math.floor
     return math.ldexp(nearest(16 * mantissa) / 16, exponent)

@@ -72,8 +72,8 @@ def classifier(images, weights, *, dropout=tf.identity):
 def digit_features(images, *, weights=WEIGHTS):
     """Return (features float32 [n, 64], probabilities float32 [n, 10]) of uint8 [n, 28, 28, 1].
 
-    `weights` is the classifier's file, which stays open as a session. Computed on the CPU and in
-    float32, so that numbers of two machines can be compared.
+    `weights` is the classifier's file; the classifier stays open in a session. Computed on the
+    CPU and in float32, so that numbers of two machines can be compared.
 
     Raises ValueError for other images, or if the classifier's file is damaged; FileNotFoundError
     if it is missing.

@@ -10,8 +10,9 @@ def principal_directions(kernel, count, *, kept=0):
 
     They are the eigenvectors of A^T A, with A = kernel^T, of the largest eigenvalues |A v|^2, the
     largest first: the directions that change the layer's output most (SeFa: Shen and Zhou 2021,
-    arXiv:2007.06600, equation 5). Of v and -v it is the one whose largest number is positive. The
-    first `kept` numbers of all are 0, for latents whose first numbers choose a category.
+    arXiv:2007.06600, equation 5). Of v and -v it is the one whose number of largest magnitude
+    is positive. The first `kept` numbers of each v are 0, for latents whose first numbers choose a
+    category.
     """
     _, vectors = np.linalg.eigh((kernel @ kernel.T)[kept:, kept:])
     strongest = vectors[:, ::-1][:, :count]
@@ -22,8 +23,8 @@ def principal_directions(kernel, count, *, kept=0):
 def directions_of(trained, count, *, kept=0):
     """Return `principal_directions` of the first layer of a `sampling.Sampler` generator.
 
-    The layer is dense, or a transposed convolution of one pixel. What it sees beside the latent, such
-    as a category, is left out.
+    The layer is dense, or a transposed convolution of one pixel. What it sees besides the latent,
+    such as a category, is left out.
 
     Raises ValueError for a generator that begins with something else.
     """

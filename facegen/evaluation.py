@@ -39,18 +39,18 @@ def evaluate(images, dataset_name, reference, *, seed=0):
         images: uint8 [n, h, w, c], n of 20 or more; for digits [n, 28, 28, 1].
         dataset_name: 'mnist', 'celeba' or 'folder'.
         reference: uint8 [m, h, w, c], the real images at hand, which training may have seen.
-        seed: Of the subsets and projections.
+        seed: Of the random subsets.
 
-    Digits are compared with MNIST's 10,000 test digits, by the features of `facegen.digits`; of
-    these the kernel distance, precision and recall use 2,000, the last two by direction only.
+    Digits are compared with MNIST's 10,000 test digits, by the features of `facegen.digits`; the
+    kernel distance, precision and recall use 2,000 of the digits, the last two by direction only.
     Faces, and images of a folder, are compared with `reference`, by the features of
     `facegen.faces`.
 
     `diversity` is the mean distance between two images, over that of two real ones;
     `nearest_ratio` and `nearer_than_real` (see `metrics.memorising`) say whether images of
-    `reference` are repeated, other than digits also mirrored. These are None where all real images
-    are alike. Fréchet distance, precision and recall depend on n and on the size of `reference`, so
-    compare equal sizes only.
+    `reference` are repeated; for all but digits, mirror images count too. All three are None where
+    all real images are alike. Fréchet distance, precision and recall depend on n and on the size of
+    `reference`, so compare equal sizes only.
 
     Raises ValueError for images that do not fit each other or are too few.
     """
@@ -72,8 +72,8 @@ def real_scores(dataset_name, reference, count, *, seed=0):
     Digits are any of `reference` (all where there are fewer than `count`), since test digits judge
     them; the classifier knows them from its training. Of other images, at most half are held out
     and compared with the rest. 'n' says how many there were: more generated images, or generated images
-    that are compared with more, have an easier time, but for the kernel distance. Whether real
-    images repeat real ones is not asked. The dictionary is empty if there are too few to hold any out.
+    that are compared with more, score better by all but the kernel distance. Whether real images
+    repeat real ones is not measured. The dictionary is empty if there are too few to hold any out.
 
     Raises ValueError like `evaluate`.
     """
@@ -104,7 +104,7 @@ class QuickEvaluation:
     def __init__(self, dataset_name, pixels):
         """Look at up to 5,000 of the real `pixels`, uint8 [m, h, w, c], m of 2 or more.
 
-        Digits that are not 28x28 are compared as other images are, and those below 8x8 by pixel.
+        Digits that are not 28x28 are compared as other images are, and images below 8x8 by pixel.
         """
         digits = DATASETS[dataset_name].features == 'digits' and pixels.shape[1:] == DIGIT_SHAPE
         self.dataset_name = 'mnist' if digits else 'folder'
@@ -218,7 +218,7 @@ def signs_of(scores):
 
 
 def class_signs(scores):
-    """Return {name: sentence} of what speaks against how often each digit is drawn."""
+    """Return {name: sentence} of what is wrong with how often each digit is drawn."""
     found = {}
     shares = scores.get('class_histogram', [])
     rare = [f'{digit} ({share:.1%})' for digit, share in enumerate(shares) if share < RARE_CLASS]
@@ -248,7 +248,7 @@ def digit_scores(images, reference, seed):
         'kernel_distance': value,
         'kernel_distance_standard_error': error,
         # Blur and noise shorten a digit's features, and between long ones there is room for
-        # anything: by length, noisy digits have a higher precision than real ones.
+        # anything: unscaled, noisy digits would have a higher precision than real ones.
         **neighbours(unit(test.features), unit(features), seed),
         **report,
     }

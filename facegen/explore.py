@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     """Where the sliders stand."""
 
     seed: int  # of the latents
-    other_seed: int  # of the latents on the way to which the images are
+    other_seed: int  # of the latents that the images are on the way to
     steps: tuple[float, ...]  # along each direction
     way: float = 0.0  # share of that way, in [0, 1]
     truncation: float = 1.0
@@ -93,7 +93,7 @@ class Explorer:
         return png_bytes(enlarge(grid, max(1, GRID_WIDTH // grid.width)), compress_level=1)
 
     def redraw(self, _):
-        """Put the grid of the latents that the sliders choose in the place of the last."""
+        """Replace the grid by that of the latents that the sliders choose."""
         self.grid.value = self.draw()
 
     def close(self):
@@ -105,11 +105,11 @@ class Explorer:
 def explore(run_dir):
     """Show sliders that change what the generator of a run draws, or a figure in their place.
 
-    The sliders change a grid of the latents of the run's seed: they move it along the
-    `principal_directions` of the generator's first layer and on the way to the latents of another
-    seed, and truncate it: see `latents_of`. The figure, `latent_figures.directions` of one latent,
-    takes their place where nobody can move one: without ipywidgets, or with nobody before the
-    notebook. It is returned where there is no notebook to show it in.
+    The sliders change the latents of a grid, at first those of the run's seed: they move them along
+    the `principal_directions` of the generator's first layer and on the way to the latents of
+    another seed, and truncate them: see `latents_of`. The figure, `latent_figures.directions` of
+    one latent, takes their place where nobody can move one: without ipywidgets, or with nobody at
+    the notebook. It is returned where there is no notebook to show it in.
 
     The generator stays open until the same run is explored again. Raises like `sampling.restored` and
     `directions_of`.
@@ -139,10 +139,10 @@ def show_sliders(run):
 
 
 def is_live():
-    """Tell whether somebody sits before the running cell, who could also answer a question.
+    """Tell whether somebody is at the running notebook, who could also answer a question.
 
-    Who runs a notebook without anybody before it, as `jupyter execute` does, must not be asked for
-    input, and says so in the request to run the cell ('allow_stdin' of Jupyter's message protocol).
+    A client that runs a notebook unattended, as `jupyter execute` does, must not be asked for
+    input, and says so in its request to run the cell ('allow_stdin' of Jupyter's message protocol).
     """
     if not in_notebook():
         return False

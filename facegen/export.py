@@ -12,7 +12,7 @@ from facegen.sampling import latents, restored
 from facegen.session import tf
 
 COMPARED = 25  # images that an ONNX model has to draw like the generator
-TOLERANCE = 1  # of 255 levels: another library adds in another order, and then it rounds
+TOLERANCE = 1  # of 255 levels: another library adds in another order, before the rounding
 
 
 def save_model(folder, run, weights='last'):

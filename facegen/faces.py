@@ -11,26 +11,26 @@ from facegen.images import to_unit_range
 GRID = 4  # cells along each side of an image
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # in which brightness rises: (down, right)
 OCTAVE_WEIGHTS = (1.5, 1.0, 1.0)  # of edges at full, half and quarter size
-COLOUR_WEIGHT = 0.7  # of mean colours beside edges: light and tint should count, but for less
+COLOUR_WEIGHT = 0.7  # of mean colours beside edges: light and tint should count, but less
 EDGE_SCALE = 1.4  # brings the mean square of a feature near 1, where (x·y / d + 1)^3 bends
 CONTRAST_FLOOR = 0.05  # mean rise over two pixels, of 1, below which edges count for less
 CHUNK = 250  # images at a time, which bounds the memory
 
 
 def face_features(images):
-    """Return features float32 [n, d] of uint8 images [n, h, w, c]; for c = 3, d is 240, for 1 208.
+    """Return features float32 [n, d] of uint8 images [n, h, w, c]; d is 240 for c = 3, 208 for 1.
 
     Each image is cut into 4x4 overlapping cells. A cell gives its mean colour, in [-0.7, 0.7], and,
     at three sizes s (full, half, quarter) and in four directions u, how brightness y rises:
 
         e[s, u] = w[s] mean(max(0, u · grad y_s)),    f[s, u] = 1.4 e[s, u] / (mean e + floor) >= 0
 
-    with the mean of all e of the cell and of its neighbours. So the features tell where a face has
-    which edges, hardly how it is lit; but the share of fine edges, which blur lowers and noise
+    with the mean of all e of the cell and of its neighbours. So the features say which edges a
+    face has where, but hardly how it is lit; the share of fine edges, which blur lowers and noise
     raises, stays. They are gradient histograms (Dalal and Triggs 2005), at several sizes, with the
     divisive normalisation of visual cortex (Heeger 1992). d does not depend on the size.
 
-    Raises ValueError for other images: sides are multiples of 4, from 8 on, c is 1 or 3.
+    Raises ValueError unless sides are multiples of 4, 8 or more, and c is 1 or 3.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):

@@ -35,9 +35,9 @@ def loss_curves(run_dir):
 
 
 def class_histogram(scores):
-    """Draw how often each digit was drawn, as the 'class_histogram' of scores says, in percent.
+    """Plot how often each digit was generated, in percent: the 'class_histogram' of scores.
 
-    A generator that draws all of k classes equally often stays by chance within the grey band,
+    A generator that draws all k classes equally often stays within the grey band,
     1/k +- 3 sqrt((1/k)(1 - 1/k) / n) for n images (the normal approximation), 997 times out of 1,000
     in each class. Bars that end outside are hatched.
     """
@@ -154,7 +154,7 @@ def run_figures(run_dir):
 
 
 def save_film(run_dir, file, *, milliseconds=400):
-    """Save all grids of a run, in order, as one animated GIF that stays on the last for longer."""
+    """Save all grids of a run, in order, as one animated GIF that shows the last one longer."""
     frames = [enlarge(Image.open(path), 2) for _, path in RunFolder(run_dir).samples()]
     durations = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
     frames[0].save(file, save_all=True, append_images=frames[1:], duration=durations, loop=0)

@@ -28,7 +28,7 @@ def complete(path, *, partial=None):
     """Yield a temporary path, of a file or a folder, that takes the place of `path` at the end.
 
     After an error, `path` is what it was before. What a killed process has left is removed first, so
-    only one process at a time may write a path. `partial` is another name than `.NAME.partial`.
+    only one process at a time may write a path. `partial` is a name other than `.NAME.partial`.
     """
     partial = path.with_name(partial or f'.{path.name}{PARTIAL}')
     remove(partial)
@@ -57,13 +57,13 @@ def remove(path):
 
 
 def flush_to_disk(path):
-    """Wait until what was written to a file outlives a power cut too."""
+    """Wait until what was written to a file would survive a power cut."""
     with path.open('rb+') as file:
         os.fsync(file.fileno())
 
 
 def require_space(folder, needed):
-    """Raise OSError unless a folder's disk has room for so many bytes."""
+    """Raise OSError unless a folder's disk has room for `needed` bytes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(

@@ -34,7 +34,7 @@ def latent_figures(run_dir):
 
 
 def kept_numbers(recipe, z_dim):
-    """Return how many first numbers of a latent choose its category, and so are kept on a walk.
+    """Return how many of a latent's first numbers choose its category, and so are kept on a walk.
 
     Where all of them do, none is kept: nothing else could change.
     """
@@ -80,7 +80,7 @@ def truncation(draw, z, *, factors=(1.5, 1, 0.7, 0.4)):
 
     It is the truncation trick, w' = c + psi (w - c) with c the centre (Karras et al. 2019,
     arXiv:1812.04948, appendix B), for latents uniform in [-1, 1], whose centre is 0. Below 1 the
-    images are more usual and less varied, above 1 the other way. A psi above 0 keeps the place of
+    images are more usual and less varied, above 1 the reverse. A psi above 0 keeps the place of
     the largest number, and so the category.
     """
     table = sheet(

@@ -1,4 +1,4 @@
-"""What a recipe may put into a network beside the layers that the notebook shows."""
+"""What a recipe may put into a network besides the layers that the notebook shows."""
 
 from facegen.session import tf
 
@@ -20,8 +20,9 @@ CATEGORY_WEIGHT = 3.0  # beside latents whose standard deviation is 0.58
 def with_category(z, recipe):
     """Append a category to each latent z [batch, z_dim]: 3 for the one it is in, 0 for the others.
 
-    It is the place of the largest of its first `z_categories` numbers. A generator that is continuous
-    in z must also draw what lies between two digits; from one category to the next it may jump.
+    The category is the place of the largest of the latent's first `z_categories` numbers. A
+    generator that is continuous in z must also draw what lies between two digits; from one category
+    to the next it may jump.
     (Latents with a discrete part: Chen et al. 2016, arXiv:1606.03657; why a connected latent space
     cannot fit separate classes: Khayatkhoei et al. 2018, arXiv:1806.00880.)
 

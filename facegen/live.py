@@ -56,7 +56,7 @@ def score_line(line):
 
 
 def warning_lines(scores, recipe):
-    """Return {name: line} of what `RunFolder.scores` say against a training.
+    """Return {name: line} of what is wrong with a training, by its `RunFolder.scores`.
 
     A collapse is one line, which says what to change, and leaves out its symptoms.
     """
@@ -128,7 +128,7 @@ class TextBar:
             self.bar.write(losses_line(line, self.settings['epoch_count']))
 
     def note_scores(self):
-        """Show the last scores of the run, and what they newly warn of."""
+        """Show the last scores of the run, and any new warnings."""
         scores = self.run.scores()
         if self.bar is None:
             self.begin(scores[-1]['step'])
@@ -146,8 +146,8 @@ class TextBar:
 class LiveArea(TextBar):
     """How a training goes, in a notebook: a bar, the latest losses and scores, grid and curves.
 
-    It begins with all that the run has noted, before the training was stopped too. A file for tqdm:
-    what is written becomes the first line.
+    It begins with all that the run has logged, also from before it was stopped. It is a file for
+    tqdm too: what is written becomes the first line.
     """
 
     encoding = 'utf-8'  # lets tqdm draw its smooth bar

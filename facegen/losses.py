@@ -1,4 +1,4 @@
-"""Other losses than the notebook's, and a penalty that may join any of them.
+"""Losses other than the notebook's, and a penalty that may be added to any of them.
 
 Each loss maps logits [batch, 1] to the scalars (d_loss, g_loss).
 """
@@ -52,11 +52,11 @@ R1_EVERY = 4  # steps from one penalty to the next
 
 
 def r1_penalty(real_logits, images, recipe):
-    """Return a scalar that keeps D flat around real `images`, of which it makes `real_logits`.
+    """Return a scalar that keeps D flat around real `images`, whose logits are `real_logits`.
 
     gamma / 2 E[|dD(x)/dx|^2], with D the logits and x in [-1, 1] (R1: Mescheder et al. 2018,
     arXiv:1801.04406, equation 9). A D that knows its images by heart is steep around them. The
-    penalty costs a second derivative, so only one step in R1_EVERY has it, as many times as heavy,
+    penalty costs a second derivative, so only one step in R1_EVERY has it, R1_EVERY times as heavy,
     and the others have 0 (lazy regularisation: Karras et al. 2020, arXiv:1912.04958, appendix B).
     The steps are those of the graph's global step, which `training.count_step` counts.
     """

@@ -1,8 +1,8 @@
 """How much generated images resemble real ones, in numbers; numpy only, on features or pixels.
 
-Features are rows [n, d] of any network, images are [n, h, w, c]. Nothing here is random but where
-a seed is taken, and every function raises ValueError for shapes that do not fit, for too few rows,
-and for NaN.
+Features are rows [n, d] of any network, images are [n, h, w, c]. Nothing here is random, except
+where a seed is taken; and every function raises ValueError for shapes that do not fit, for too few
+rows, and for NaN.
 """
 
 import math
@@ -111,7 +111,7 @@ def precision_recall(real, fake, *, k=3):
 
 
 def coverage(centres, rows, k):
-    """Return the share of `rows` inside a ball around one of `centres` to its k-th other centre."""
+    """Return the share of `rows` in a ball around one of `centres` up to its k-th nearest other."""
     radii = np.concatenate(
         [
             np.partition(squared_distances(centres[part], centres), k, axis=1)[:, k]
@@ -222,7 +222,7 @@ def memorising(samples, training, held_out=None, *, seed=0, mirrored=False):
     mirror images count too, of which a training may have seen as many. Without `held_out` images, training
     images take their place, as many as samples, drawn by `seed`: each one's nearest *other*
     training image. That equals held-out images unless the set holds copies, which make real
-    images look nearer than they are; both numbers are None if most of it are copies. Needs 2
+    images look nearer than they are; both numbers are None if most of the set are copies. Needs 2
     training images.
     """
     search = nearest_or_mirrored if mirrored else nearest

@@ -13,7 +13,7 @@ CHOICES = {  # what a textual setting may be
 }
 
 
-# What recipes and settings were called in earlier versions, in whose runs they stand
+# What recipes and settings were called in earlier versions, whose runs still hold these names
 RENAMED = {
     'mirrored': 'classic',
     'r1_weight': 'gamma',
@@ -44,7 +44,7 @@ class Recipe:
     dropout: float = 0.0  # share of D's features, after all its convolutions but the first
     initializer: Literal['xavier', 'normal'] = 'xavier'  # normal: N(0, 0.02)
     z_dim: int = 100  # length of a latent
-    z_categories: int = 0  # kinds of latents, by the largest of the first so many numbers; 0: none
+    z_categories: int = 0  # kinds of latents: which of as many first numbers is largest; 0: none
     # The losses
     loss: Literal['non-saturating', 'least-squares', 'hinge', 'relativistic'] = 'non-saturating'
     smoothing: float = 0.1  # the label of real images is 1 - smoothing, that of fakes stays 0
@@ -58,7 +58,7 @@ class Recipe:
     batch_size: int = 64  # images
     learning_rate: float = 3e-4  # Adam's step size, at its highest
     rate_warmup: int = 0  # images over which the rate rises (batches.scheduled_rate); 0: none
-    rate_decay: bool = False  # whether the learning rate falls to 0, in a line, over the run
+    rate_decay: bool = False  # whether the learning rate falls linearly to 0 over the run
     beta1: float = 0.45  # Adam's decay of the mean gradient
     ema_half_life: int = 0  # images in which a weight's share in its average halves; 0: none
     random_flip: bool = False  # mirror half of the images; right for faces, wrong for digits
@@ -66,7 +66,7 @@ class Recipe:
     celeba_epochs: int = 1  # over the full set, 202,599 faces
 
     def __post_init__(self):
-        """Refuse settings that no training can mean, with what would be right."""
+        """Refuse settings that make no sense, and say what would be right."""
         for name in 'd_filters', 'g_filters':
             filters = getattr(self, name)
             if isinstance(filters, list):  # JSON has no tuples

@@ -35,7 +35,7 @@ KEPT = 2  # last checkpoints: an older one helps where the newest is damaged
 GENERATOR = 'generator.meta'
 WRITING = '.writing'  # a checkpoint that is being written
 LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training ends
-# Settings that change no number, of earlier versions too
+# Settings that do not change the results, including those of earlier versions
 DECIDE_NOTHING = ('run_dir', 'print_every', 'tensorboard', 'steps_per_call', 'data_on_device')
 VERSIONS = ('tensorflow', 'python', 'device')
 LOGGED = ('step', 'd_loss', 'g_loss')  # numbers in every line of log.jsonl
@@ -44,7 +44,7 @@ SCORED = ('step', 'frechet_distance')  # likewise of scores.jsonl
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training is: with its variables, all that it needs to go on."""
+    """How far a training has got: with its variables, all that it needs to go on."""
 
     step: int = 0  # updates of both networks
     epoch: int = 0  # from which batches are taken, counted from 0
@@ -111,8 +111,8 @@ class RunFolder:
     `config.json`; `generator.meta`, the graph that draws its samples; `log.jsonl`, the losses of each
     step; `scores.jsonl`, how good the images were; `samples/step_000000.png`…; `checkpoints/`, the
     last weights; `best/`, those with the best score; `figures/`, what `figures.save_figures` has drawn;
-    `events.out.tfevents.…`, the same for TensorBoard, where a training was told to write it. Used as a
-    context, it lets other processes write to it at the end.
+    `events.out.tfevents.…`, the same for TensorBoard, where a training was told to write it. As a
+    context manager, it is released to other processes at the end.
     """
 
     def __init__(self, path):
@@ -128,7 +128,7 @@ class RunFolder:
         """Return a run folder that no other process writes to: a new one, or one to go on with.
 
         Without `resume` it is `create`d. `resume=True` takes the newest of `path`, `path-2`… that was
-        made with the same settings; a path in its place takes that folder. Where there is no run yet, a
+        made with the same settings; a path instead takes that folder. Where there is no run yet, a
         new one is made. Limits of the training may differ, unless the learning rate depends on them.
 
         Raises ValueError, with the differences, if there are only runs with other settings;
@@ -198,7 +198,7 @@ class RunFolder:
         return False
 
     def continued(self, config):
-        """Lock this run and return it; note other limits, say which versions are others."""
+        """Lock this run and return it; record changed limits, say which versions differ."""
         with writing(self.path):
             free = self.acquire()
         if not free:
@@ -256,7 +256,7 @@ class RunFolder:
     def config(self):
         """Return what `create` was given.
 
-        Raises FileNotFoundError where no run lies, ValueError where its file is damaged.
+        Raises FileNotFoundError where there is no run, ValueError where its file is damaged.
         """
         file = self.path / 'config.json'
         try:
@@ -341,8 +341,8 @@ class RunFolder:
     def cut_back(self, step, show_every):
         """Forget what lies beyond `step`, so that a training can go on from there.
 
-        So do grids that are not of a multiple of `show_every`: a stop has left them. Says so where
-        the log does not reach that far.
+        Grids of steps that are not a multiple of `show_every` go too: a stop has left them. Prints
+        a message where the log does not reach that far.
         """
         for name, numbers in (
             ('log.jsonl', LOGGED),
@@ -412,10 +412,10 @@ class RunFolder:
 
     @contextmanager
     def new_checkpoint(self, position):
-        """Yield the name under which TensorFlow's Saver shall write the weights of a position.
+        """Yield the name under which TensorFlow's Saver is to write the weights of a position.
 
-        They appear in `checkpoints/` when they are complete, the index file last; older ones but the
-        last are deleted then.
+        They appear in `checkpoints/` when they are complete, the index file last; then all but the
+        newest of the older ones are deleted.
         """
         folder = self.path / 'checkpoints'
         name = f'step_{position.step:06d}'
@@ -426,7 +426,7 @@ class RunFolder:
         self.keep_newest_checkpoints()
 
     def keep_newest_checkpoints(self, up_to=math.inf):
-        """Delete the checkpoints but the last ones of the steps `up_to`."""
+        """Delete all checkpoints but the last ones of the steps up to `up_to`."""
         folder = self.path / 'checkpoints'
         steps = [step for step, _ in self.index_files('checkpoints') if step <= up_to]
         kept = [f'step_{step:06d}' for step in steps[-KEPT:]]

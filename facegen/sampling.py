@@ -31,8 +31,8 @@ def slerp(a, b, t):
     slerp(a, b, t) = ((1 - t) |a| + t |b|) (cos(t w) a / |a| + sin(t w) p)
 
     w is the angle between a and b, and p the unit vector at a right angle to a in the plane of both
-    (Shoemake 1985). Between latents of equal length the length stays, as it is where the generator
-    has learnt; straight lines lead through shorter ones (White 2016, arXiv:1609.04468). Of the many
+    (Shoemake 1985). Between latents of equal length the length stays the same, as in training;
+    straight lines lead through shorter ones (White 2016, arXiv:1609.04468). Of the many
     half circles between opposite latents it takes one. A latent of zeros takes the direction of
     the other.
 
@@ -83,7 +83,7 @@ def sampling_graph(input_z, samples):
     """
     names = [tensor.name for tensor in (input_z, samples)]
     whole = input_z.graph.as_graph_def()
-    for node in whole.node:  # else what a node lies beside would come along
+    for node in whole.node:  # else the nodes that it is colocated with would come along
         node.attr.pop('_class', None)
     part = tf.graph_util.extract_sub_graph(whole, [name.split(':')[0] for name in names])
     nodes = {node.name: node for node in part.node}

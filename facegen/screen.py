@@ -60,9 +60,9 @@ class DisplayedLine:
 def show(image, alt=None):
     """Display a Pillow image under the running notebook cell; without a notebook, do nothing.
 
-    `alt` says what it shows to readers who do not see it; None takes what it is `described` by. It is
-    shown in 128 colours, which look the same at this size, and packed tightly, which Pillow's own
-    display is not: both keep the notebook small.
+    `alt` describes it to readers who cannot see it; None takes the text of `images.described`. The
+    image is shown in 128 colours, which look the same at this size, and packed tightly, which
+    Pillow's own display is not: both keep the notebook small.
     """
     if in_notebook():
         from IPython.display import display

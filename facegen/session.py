@@ -101,7 +101,7 @@ def uses_bfloat16(precision):
 def config(precision='auto', *, xla=False):
     """Return the configuration of a session.
 
-    A GPU gives memory as it is asked for, not all of it at once. Precision 'auto' lets TensorFlow's
+    GPU memory is taken as it is needed, not all of it at once. Precision 'auto' lets TensorFlow's
     graph rewrite run convolutions and matrix products in bfloat16 where the CPU has it; 'float32'
     does not; 'float16' lets another of its rewrites compute in float16 what a GPU can, which needs
     the optimiser of `adam`. `xla` compiles what can be compiled, on a CPU too.
@@ -128,8 +128,8 @@ def adam(learning_rate, beta1, precision):
     """Return an Adam optimiser, its losses scaled if the precision is 'float16'.
 
     There, the loss is multiplied by a number that keeps small gradients from becoming 0, and the
-    gradients are divided by it; it halves, and the step is left out, when one overflows (Micikevicius
-    et al. 2018, arXiv:1710.03740).
+    gradients are divided by it; when one overflows, the number is halved and the step is skipped
+    (Micikevicius et al. 2018, arXiv:1710.03740).
     """
     optimizer = tf.train.AdamOptimizer(learning_rate, beta1)
     if precision != 'float16':

@@ -28,7 +28,7 @@ class Stop:
             signal.raise_signal(number)
             return
         self.requested, self.at = True, now
-        print('stopping after this step; once more stops at once', flush=True)
+        print('stopping after this step; a second signal stops at once', flush=True)
 
     def give_back(self):
         """Let the signals do what they did before."""
@@ -41,7 +41,7 @@ def stop_signals():
     """Yield a `Stop` that the first SIGINT or SIGTERM requests; a second one stops at once.
 
     At once means between two lines of Python: KeyboardInterrupt, or the end of the process. Only the
-    main thread of a process is asked by signals; in others nothing changes.
+    main thread of a process receives signals; in others nothing changes.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

@@ -26,7 +26,7 @@ class Events:
     def __init__(self, run, step, show_every):
         """Cut off what lies beyond `step`, as `RunFolder.cut_back` does, and begin another file.
 
-        The files then hold what those of a training hold that was never interrupted.
+        The files then hold what they would hold after a training without interruption.
         """
         kept = [event for event in cut_back(run, step, show_every) if event.step == step]
         self.path, self.begun = run.path, step

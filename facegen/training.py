@@ -36,10 +36,10 @@ def count_step(d_train_opt):
 class Training:
     """All of a training but its graph and its steps, which the notebook's `train` shows.
 
-    Used as a context, it makes a graph of its own the default one. `start` opens the run folder and a
-    session; then `batches` yields what each step is fed with, and `end_step` takes the losses of the
-    step: it logs and shows them and, every `show_every` steps, saves the weights, shows a grid of
-    samples and evaluates some. Whatever ends the training, all of it is closed.
+    As a context manager, it makes a graph of its own the default one. `start` opens the run folder
+    and a session; then `batches` yields what each step is fed with, and `end_step` takes the losses
+    of the step: it logs and shows them and, every `show_every` steps, saves the weights, shows a
+    grid of samples and evaluates some. Whatever ends the training, everything is closed.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Training:
         run_dir: folder to make; a number is added unless it is new or empty.
         resume: go on with the newest run of the same settings at `run_dir`, or with the run at the
             path that is given here. On a CPU it ends as if it had never been interrupted.
-        max_steps, minutes: limits beside `epoch_count`; of the three, two may be None.
+        max_steps, minutes: limits besides `epoch_count`; of the three, two may be None.
         evaluation: maps uint8 samples [n, h, w, c] to scores with a 'frechet_distance'; the weights
             with the lowest are kept as the best.
         tensorboard: write losses, scores, grids and histograms of the weights for TensorBoard too.
@@ -92,7 +92,7 @@ class Training:
         return self.closing.__exit__(*error)
 
     def start(self, input_z, samples):
-        """Close the graph, open the run folder, and return a session that holds its variables.
+        """Finalise the graph, open the run folder, and return a session that holds its variables.
 
         `samples` are what the generator makes of the latents `input_z`. The variables are initialised
         or, where a run is resumed, restored.
@@ -140,7 +140,7 @@ class Training:
             self.preview(scored=not self.stop.requested)
         if self.stop.requested:
             print(
-                f'stopped after step {step:,}, all is saved; to go on, repeat it with resume=True '
+                f'stopped after step {step:,}, all is saved; to go on, run again with resume=True '
                 f'(on the command line: --resume --run-dir {self.run.path})'
             )
 

@@ -106,7 +106,7 @@ def test_thirty_two_bits_of_grey_are_skipped(tmp_path, dtype):
     files = [tmp_path / 'face.jpg', tmp_path / 'grey.tiff']
     ((path, reason),) = helper.Dataset('folder', files).skipped
     assert path == str(files[1])
-    assert reason.startswith('32 bits of grey are not supported')
+    assert reason.startswith('32-bit greyscale')
 
 
 def test_truncated_picture_is_skipped_named_and_counted(faces, capsys):

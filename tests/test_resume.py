@@ -155,7 +155,7 @@ def test_a_signal_stops_between_two_steps_and_resume_goes_on(
     status, printed = process.wait()
     assert status == 0, printed
     step = RunFolder(folder).saved_step()
-    assert f'stopped after step {step:,}, all is saved; to go on, repeat it with resume' in printed
+    assert f'stopped after step {step:,}, all is saved; to go on, run again with resume' in printed
     assert RunFolder(folder).history()[-1]['step'] == step
     assert RunFolder(folder).samples()[-1][0] == step
     assert printed.endswith(f'{folder}\n')
@@ -166,7 +166,7 @@ def test_a_second_signal_stops_at_once(process, tmp_path):
     pid = process.start(tmp_path / 'run', evaluation='endless')
     wait_for((tmp_path / 'run' / 'checkpoints' / 'step_000000.index').exists)
     os.kill(pid, signal.SIGINT)
-    wait_for(lambda: 'once more stops at once' in Path(process.request['output']).read_text())
+    wait_for(lambda: 'a second signal stops at once' in Path(process.request['output']).read_text())
     time.sleep(0.8)  # or it would count as the same
     os.kill(pid, signal.SIGINT)
     status, printed = process.wait()

@@ -6,7 +6,7 @@ import sys
 from facegen.cli import evaluate, export, generate, legacy, train
 
 PROGRAM = 'python -m facegen'
-# In the order of --help. Only their functions import TensorFlow, so that bad input is told at once
+# In the order of --help. Only their functions import TensorFlow, so bad input is reported at once
 VERBS = {
     'train': train,
     'generate': generate,

@@ -37,7 +37,7 @@ def add_options(parser):
         '--count',
         type=whole_number(1),
         default=argparse.SUPPRESS,
-        help='number of images (default: of a run 10,000 digits or 2,000 others, of a file all)',
+        help='number of images (default: for a run 10,000 digits or 2,000 others, for a file all)',
     )
     parser.add_argument(
         '--seed', type=whole_number(0), default=0, help='of the latents and of subsets'

@@ -8,7 +8,7 @@ from facegen.cli.options import add_data_options, path, whole_number
 HELP = 'run an old notebook of the 2017 exercise, unmodified, on this TensorFlow'
 DESCRIPTION = (
     'Run a notebook of TensorFlow 1 from its first cell to its last, and save it with '
-    'its outputs. What it writes lies in OUT_files beside OUT. A failing cell ends with status 1.'
+    'its outputs. What it writes lies in OUT_files beside OUT. If a cell fails, the status is 1.'
 )
 
 
@@ -28,7 +28,7 @@ def add_options(parser):
         '--max-steps',
         type=whole_number(1),
         default=argparse.SUPPRESS,
-        help='end each training loop after this many steps (default: when it ends itself)',
+        help='end each training loop after this many steps (default: when it ends by itself)',
     )
 
 

@@ -15,7 +15,7 @@ def whole_number(lowest):
     def parse(text):
         number = int(text)
         if number < lowest:
-            raise argparse.ArgumentTypeError(f'{number} is too few; expected at least {lowest}')
+            raise argparse.ArgumentTypeError(f'{number} is too small; expected at least {lowest}')
         return number
 
     parse.__name__ = 'whole number'  # argparse puts it into its message
@@ -57,7 +57,7 @@ def add_weights_option(parser):
         '--weights',
         choices=['last', 'best'],
         default='last',
-        help='of a run; best: those of the evaluation with the lowest Fréchet distance',
+        help='which weights of a run to use; best: those with the lowest Fréchet distance',
     )
 
 
@@ -86,7 +86,7 @@ def add_data_options(parser):
 
 
 def kind_of(dataset):
-    """Return the name in the table of data sets of what `--dataset` says; a path is 'folder'."""
+    """Return the name of `--dataset` in the table of data sets: 'folder' for a path."""
     if dataset in ('mnist', 'celeba'):
         return dataset
     if dataset and Path(dataset).is_dir():

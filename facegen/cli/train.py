@@ -36,9 +36,9 @@ def add_image_options(parser):
         '--epochs',
         type=whole_number(1),
         default=argparse.SUPPRESS,
-        help='passes over the images (default: without end if --max-steps or --minutes is given; '
-        'else those of the recipe for the full set, and of fewer images so many that about as many '
-        'are shown, at least one)',
+        help='passes over the images (default: no limit if --max-steps or --minutes is given; else '
+        'those of the recipe for the full set, and for fewer images enough to show about as many, '
+        'at least one)',
     )
     parser.add_argument(
         '--batch-size',
@@ -115,7 +115,7 @@ def add_run_options(parser):
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='go on with a run that was stopped or killed, as if it had not been: with that in '
+        help='go on with a run that was stopped or killed, as if it had not been: with the one in '
         '--run-dir, else with the newest of the same settings (default: start a new run, which is '
         'also what happens where there is none)',
     )
@@ -181,7 +181,7 @@ def run(arguments):
 
 
 def default_epochs(name, count, recipe):
-    """Return the recipe's epochs over the full set; of fewer images, those that show about as many."""
+    """Return the recipe's epochs for the full set; for a smaller one, enough for as many images."""
     from facegen.data.sources import DATASETS
 
     if count == DATASETS[name].num_images:

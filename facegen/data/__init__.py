@@ -1,1 +1,1 @@
-"""The machinery under helper.py: how images are found, fetched, decoded and cached; no TensorFlow."""
+"""The machinery behind helper.py: images are found, fetched, decoded and cached; no TensorFlow."""

@@ -1,4 +1,4 @@
-"""Archives of images, unpacked flat into a folder, with nothing from outside and all or none."""
+"""Archives of images, unpacked flat into a folder: all or none, and nothing outside it."""
 
 import lzma
 import shutil

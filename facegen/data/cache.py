@@ -94,8 +94,8 @@ def open_cache(root, key, image_set):
 def open_folder(folder, image_set):
     """Return the `contents_of` a cache; raise LookupError if it is damaged or out of date.
 
-    What it was made of is recognised by a sample whose names are in the header: to list all
-    images of the full CelebA would take longer than all else at the start.
+    What it was made of is recognised by a sample of files, named in the header: listing all
+    images of the full CelebA would take longer than everything else at the start.
     """
     try:
         header = json.loads((folder / HEADER).read_text(encoding='utf-8'))
@@ -158,5 +158,5 @@ def states_of(paths):
 
 
 def short_hash(values):
-    """Return 12 hexadecimal digits that are others for other values."""
+    """Return 12 hexadecimal digits that differ for different values."""
     return hashlib.sha256(str(values).encode()).hexdigest()[:12]

@@ -87,7 +87,7 @@ class Dataset:
     def get_batches(self, batch_size, *, epoch=None, start=0):
         """Return a generator of float32 [batch_size, height, width, channels] in [-0.5, 0.5].
 
-        Each image comes once an epoch, but for the last ones that fill no batch.
+        Each image comes once an epoch, except the last ones, which do not fill a batch.
 
         Args:
             batch_size: Images in a batch.
@@ -139,7 +139,7 @@ def find_image_set(source, data_files, width, height):
         files = [os.path.expanduser(file) for file in data_files]
         if not files:
             raise ValueError(
-                'data_files is an empty list, as of a pattern that matches nothing; leave '
+                'data_files is an empty list, as from a pattern that matches nothing; leave '
                 'data_files out to use the data set that download_extract finds'
             )
         path = folder_of(files[0])

@@ -42,7 +42,7 @@ def get_square(image_path, width, height, mode):
     """
     with Image.open(image_path) as image:
         if image.mode in ('I', 'F'):
-            raise ValueError('32 bits of grey are not supported; save it with 8 or 16')
+            raise ValueError('32-bit greyscale is not supported; save it with 8 or 16 bits')
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith('I;16'):
             upright = Image.fromarray(np.rint(np.asarray(upright) / 257).astype(np.uint8))
@@ -120,7 +120,7 @@ def decode_some(files, read):
         try:
             images.append(read(file))
         except UNREADABLE as error:
-            # A damaged image sends Pillow to impossible places (EINVAL); other errors of the system
+            # A damaged image makes Pillow seek impossible positions (EINVAL); other system errors
             # may be gone the next time
             if getattr(error, 'errno', None) not in (None, errno.EINVAL):
                 raise OSError(error.errno, error.strerror, file) from error

@@ -99,7 +99,7 @@ def sample_faces(source, data_path):
 
 
 def make_way(folder):
-    """Remove a `folder` without images; refuse if it holds more than a file manager's notes."""
+    """Remove a `folder` without images; refuse if it holds more than some hidden files."""
     if not os.path.lexists(folder):
         return
     notes = [file for file in folder.glob('.*') if file.is_file()]

@@ -1,4 +1,4 @@
-"""Processes that share the calls of a function, on as many CPUs."""
+"""Processes that share the calls of a function, to use several CPUs."""
 
 import pickle
 import signal
@@ -8,14 +8,16 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 # An import of this package, whatever lies in the working folder
-WORKER = 'import sys; sys.path[:] = sys.argv[1:]; from facegen.data import processes as p; p.answer()'
+WORKER = (
+    'import sys; sys.path[:] = sys.argv[1:]; from facegen.data import processes as p; p.answer()'
+)
 
 
 def map_in_processes(function, arguments, count):
-    """Yield function(argument) of each, in order; each of `count` processes does every count-th.
+    """Yield function(argument) for each argument, in order; `count` processes take turns.
 
     A process that is ahead waits until its pipe is read, and ends there if nobody reads it any more.
-    They are no processes of `multiprocessing`, which would run a user's script again, hang where one
+    They are not `multiprocessing` processes, which would run a user's script again, hang where one
     is killed while it answers, and wait forever as orphans.
 
     Raises what the function raises, and ChildProcessError where a process was killed.
@@ -45,8 +47,8 @@ def map_in_processes(function, arguments, count):
                 yield reply
         except (BrokenPipeError, EOFError, pickle.UnpicklingError) as error:
             raise ChildProcessError(
-                f'a process that decodes images ended with status {process.wait()}; -9 is what '
-                'the system does where memory is short: close other programs and run this again'
+                f'a process that decodes images ended with status {process.wait()}; -9 is how '
+                'the system ends one when memory is short: close other programs and run this again'
             ) from error
 
 

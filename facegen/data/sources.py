@@ -1,4 +1,4 @@
-"""All that is known of the data sets, in one table; how one is made present."""
+"""All that is known about the data sets, in one table, and how to get one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ class DataSource(NamedTuple):
     features: str  # that its images are compared by: of 'digits' or of 'faces'
     has_mirror_images: bool  # whether a mirrored image is one of the set too
     recipe: str  # that suits its images
-    images_shown: int  # to a training by default, which is minutes on two cores
+    images_shown: int  # to a training by default, which takes minutes on two cores
     images_scored: int  # of a run, by default
     num_images: int | None = None  # in the full set, and None where there is none
     full: tuple[File, ...] = ()  # downloaded in this order; the images come last
@@ -99,7 +99,7 @@ DATASETS = {
 
 
 def download_extract(database_name, data_path, *, data='auto', datasets=DATASETS):
-    """Make 'mnist' or 'celeba' present and verified, say in one line what is used, return its path.
+    """Find or fetch 'mnist' or 'celeba', verify it, say in one line what is used, return its path.
 
     Args:
         database_name: 'mnist' or 'celeba'.
@@ -109,7 +109,7 @@ def download_extract(database_name, data_path, *, data='auto', datasets=DATASETS
         data: 'auto' uses the full set if it is there and the sample if not, 'sample' the sample
             (5,000 digits, or 999 faces), and 'full' downloads what is not there (11 MB of digits,
             1.4 GB of faces).
-        datasets: The table, where a test puts another in its place.
+        datasets: The table of data sets; a test may pass another.
 
     Returns:
         The path of an IDX file for 'mnist', of a folder of JPEGs for 'celeba'.

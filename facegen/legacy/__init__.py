@@ -24,7 +24,7 @@ def enable(data_dir=DATA_DIR, data='auto', max_steps=None):
     Args:
         data_dir: Folder of the data sets, which stands for the one that the notebook names.
         data: 'auto', 'sample' or 'full', as of `download_extract`.
-        max_steps: Ends each training loop after so many steps; None ends none.
+        max_steps: Ends each training loop after this many steps; None: never.
 
     Raises:
         ValueError: An unknown `data`, or `max_steps` below 1.

@@ -1,7 +1,7 @@
 """The five checks of an old notebook: what the course asked for passes, whatever else is wrong.
 
 Ours run the functions and find more. A function of 2017 that passed then must not stop its notebook
-now, so that where ours complain, the course's criterion decides, and the complaint is shown.
+now, so where ours complain, the course's criterion decides, and the complaint is shown.
 """
 
 from types import ModuleType

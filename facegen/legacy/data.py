@@ -169,7 +169,7 @@ def downloader(classic):
     """Return the `download_extract` of 2017, after which the notebook's folder is ours."""
 
     def download_extract(database_name, data_path):
-        """Make a data set present; the caller's variables that name `data_path` name ours then."""
+        """Get a data set; the caller's variables that named `data_path` then name our folder."""
         if database_name not in FOLDERS:
             raise ValueError(f'unknown data set {database_name!r}; choose one of {sorted(FOLDERS)}')
         classic.folder(database_name)

@@ -31,7 +31,7 @@ class CellFailedError(Exception):
 def read(path):
     """Return the notebook, format 4, without outputs.
 
-    Raises ValueError for what is no notebook of TensorFlow 1 with a training cell.
+    Raises ValueError for anything but a notebook of TensorFlow 1 with a training cell.
     """
     import nbformat
 
@@ -56,7 +56,7 @@ def read(path):
 
 
 def execute(path, out, *, data_dir, data='auto', max_steps=None):
-    """Run every code cell of the notebook `path` and save it as `out`, a line for each cell.
+    """Run every code cell of the notebook `path` and save it as `out`; print a line for each cell.
 
     The kernel works in a new folder `OUT_files` beside `out`, so that what the notebook writes lies
     there; it is removed if there is nothing.
@@ -66,7 +66,7 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
         out: Where it is saved with its outputs, after every cell.
         data_dir: Folder of the data sets.
         data: 'auto', 'sample' or 'full'.
-        max_steps: Ends each training loop after so many steps; None ends none.
+        max_steps: Ends each training loop after this many steps; None: never.
 
     Raises:
         ValueError, OSError: Bad input, before anything ran.
@@ -102,7 +102,7 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
 
 
 def prepare(book, data_dir, data):
-    """Fetch the data sets that the notebook names, so that a missing one is told at once."""
+    """Fetch the data sets that the notebook names, so that a missing one is reported at once."""
     source = '\n'.join(cell.source for cell in book.cells)
     classic = ClassicData()
     classic.use(data_dir, data)

@@ -15,7 +15,7 @@ class StepLimit:
     A loop begins when a session is opened. A step is a batch of `Dataset.get_batches`: after the
     last one the generator ends, so that the loop, and what follows it, run as they are written.
     A loop that takes its batches elsewhere is counted by its runs of one optimizer and ended by
-    `TrainingEnded`, which the `with` block of its session contains.
+    `TrainingEnded`, which the `with` block of its session catches.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""What Python, its library and numpy had in 2017 and have no more."""
+"""What Python, its library and numpy had in 2017 and no longer have."""
 
 import ast
 import builtins

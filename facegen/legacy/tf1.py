@@ -27,7 +27,7 @@ def install(limit):
     from facegen.legacy import contrib
 
     session.use_tf1()
-    # As in 2017; a resource variable, unlike these, ignores being fed, as some notebooks do.
+    # As in 2017: some notebooks feed variables, which a resource variable would ignore.
     tf1.disable_resource_variables()
     tf1.layers.dense  # noqa: B018  # tf-keras loads here, while `tensorflow` is still its own
     test = copy_of(tf1.test, gpu_device_name=lambda: '/device:GPU:0' if session.GPUS else '')
@@ -52,7 +52,7 @@ def sessions(limit):
     """Return {'Session': …, 'InteractiveSession': …}: with our configuration, and bound to `limit`."""
 
     class Limited:
-        """What both kinds of sessions do beside running a graph."""
+        """What both kinds of sessions do besides running a graph."""
 
         def __init__(self, target='', graph=None, config=None):
             ours = session.config()
