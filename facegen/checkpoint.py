@@ -2,9 +2,15 @@
 
 import errno
 import math
+import os
 import re
+import shutil
+import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
+from facegen.files import is_pattern
 from facegen.run import START
 from facegen.session import tf
 from facegen.tensorboard import Events, cut_back
@@ -89,9 +95,11 @@ class Checkpoints:
             name = str(self.run.path / 'checkpoints' / f'step_{step:06d}')
             try:
                 position = self.run.position(step)
-                others = misfit(name, self.variables)
+                with readable(name) as checkpoint:
+                    others = misfit(checkpoint, self.variables)
+                    if not others:
+                        self.saver.restore(self.sess, checkpoint)
                 if not others:
-                    self.saver.restore(self.sess, name)
                     if self.sess.run(self.finite):
                         return position
                     raise ValueError('NaN or infinity')
@@ -165,6 +173,22 @@ class Checkpoints:
         good = self.restore(self.sess, self.run, self.show_every)
         batches.go_to(replace(good, divergences=divergences))
         return True
+
+
+@contextmanager
+def readable(checkpoint):
+    """Yield a name under which TensorFlow finds a checkpoint that lies below a folder such as 'a[1]'.
+
+    It writes to such a name, but takes one that it reads for a pattern; so it gets a copy.
+    """
+    if not is_pattern(checkpoint):
+        yield checkpoint
+        return
+    path = Path(checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        for file in path.parent.glob(f'{path.name}.*'):
+            shutil.copy(file, folder)
+        yield os.path.join(folder, path.name)
 
 
 def misfit(checkpoint, variables):

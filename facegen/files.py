@@ -7,9 +7,11 @@ at any moment: what was there before is intact, and nothing unfinished looks fin
 import errno
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -72,6 +74,16 @@ def require_space(folder, needed):
             'run this again',
             os.fspath(folder),
         )
+
+
+def is_pattern(path):
+    """Tell whether TensorFlow, which takes what it reads for patterns, misses a path: 'lr=[1e-3]'.
+
+    A star or a question mark matches itself.
+    """
+    sets_and_escapes = re.compile(r'\[.+\]|\\', re.DOTALL)
+    path = Path(path)
+    return any(sets_and_escapes.search(part) for part in path.relative_to(path.anchor).parts)
 
 
 @contextmanager

@@ -187,6 +187,12 @@ class RunFolder:
 
     def claim(self):
         """Lock the folder, which is made if need be; tell whether it is empty and now ours."""
+        try:
+            str(self.path.absolute()).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f'{str(self.path)!a} has bytes that are no text; choose another run folder'
+            ) from error
         if self.path.is_file():
             raise NotADirectoryError(f'{self.path} is a file; choose another run folder')
         with writing(self.path):

@@ -7,7 +7,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from facegen import averaging, notebook, session
-from facegen.checkpoint import misfit
+from facegen.checkpoint import misfit, readable
 from facegen.images import to_uint8
 from facegen.run import GENERATOR
 from facegen.session import tf
@@ -150,9 +150,10 @@ def restored(run, weights='last'):
         )
     with closing(tf.Session(graph=graph, config=session.config('float32'))) as sess:
         try:
-            if others := misfit(checkpoint, variables):
-                raise ValueError(others)
-            saver.restore(sess, checkpoint)
+            with readable(checkpoint) as name:
+                if others := misfit(name, variables):
+                    raise ValueError(others)
+                saver.restore(sess, name)
         except (tf.errors.OpError, ValueError) as error:
             raise ValueError(
                 f'the weights in {run.path} are damaged, or those of another generator '

@@ -31,12 +31,19 @@ def add_options(parser):
 
 def run(arguments):
     """Write a trained generator for use without this project, complete or not at all."""
+    from facegen.files import complete, is_pattern
+    from facegen.output import FOLDER
+
     out = arguments.out
     out.check(MODELS_OUT)
+    if out.kind == FOLDER and is_pattern(out.path.absolute()):
+        raise ValueError(
+            f'--out {out.path.absolute()}: TensorFlow takes this path for a pattern and could not load '
+            'the model; choose a folder without square brackets and backslashes in its path'
+        )
     run, step = run_and_step(arguments)
 
     from facegen import export
-    from facegen.files import complete
 
     save = export.save_onnx if out.kind == '.onnx' else export.save_model
     with complete(out.path) as path:
