@@ -125,19 +125,24 @@ class TextBar:
         self.bar.set_postfix(d_loss=line['d_loss'], g_loss=line['g_loss'], refresh=False)
         self.move_to(line['step'])
         if line['step'] % self.settings['print_every'] == 0:
-            self.bar.write(losses_line(line, self.settings['epoch_count']))
+            self.say(losses_line(line, self.settings['epoch_count']))
 
     def note_scores(self):
         """Show the last scores of the run, and any new warnings."""
         scores = self.run.scores()
         if self.bar is None:
             self.begin(scores[-1]['step'])
-        self.bar.write(score_line(scores[-1]))
+        self.say(score_line(scores[-1]))
         recipe = self.settings['recipe']
         known = warning_lines(scores[:-1], recipe)
         for name, line in warning_lines(scores, recipe).items():
             if name not in known:
-                self.bar.write(line)
+                self.say(line)
+
+    def say(self, line):
+        """Print a line above the bar, if there is a stdout: a service may have none."""
+        if sys.stdout is not None:
+            self.bar.write(line)
 
     def show(self, grid):
         """Do nothing with a grid: this is text."""

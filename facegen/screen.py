@@ -19,6 +19,8 @@ def progress(iterable=None, **tqdm_options):
     options = {'mininterval': 0.5}
     if in_notebook():
         options |= {'file': DisplayedLine(), 'position': 0}
+    elif sys.stderr is None:  # of a service
+        options['disable'] = True
     return tqdm(iterable, **options | tqdm_options)
 
 

@@ -30,6 +30,9 @@ def without_start_up_lines():
 
     They come from C++ before TF_CPP_MIN_LOG_LEVEL is read, so only the file descriptor sees them.
     """
+    if sys.stderr is None:  # of a service, which may lack the descriptor too
+        yield
+        return
     sys.stderr.flush()
     stderr = os.dup(2)
     report_crash = not faulthandler.is_enabled()

@@ -1,12 +1,16 @@
-"""The stop button: Ctrl-C, an interrupted kernel or SIGTERM ask a training to end tidily."""
+"""The stop button: Ctrl-C, an interrupted kernel and other signals ask a training to end tidily."""
 
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-SIGNALS = signal.SIGINT, signal.SIGTERM
+# A terminal that is closed sends SIGHUP; batch systems send the last three before they kill
+NAMES = 'SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU'
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+HANG_UP = getattr(signal, 'SIGHUP', None)
 SAME_STOP = 0.5  # seconds: `timeout` and others send their signal twice
+active = []  # the stops of the trainings that are going on in this process
 
 
 class Stop:
@@ -19,16 +23,20 @@ class Stop:
         self.before = {}  # signal: its handler before ours
 
     def handle(self, number, frame):
-        """Note the first signal; a later one does what it would do without us."""
+        """Note the first signal; a later one does what it would do without us.
+
+        But not SIGHUP, which a closed terminal may send again and again.
+        """
         now = time.monotonic()
-        if self.requested and now - self.at < SAME_STOP:
+        if self.requested and (now - self.at < SAME_STOP or number == HANG_UP):
             return
         if self.requested:
             self.give_back()
             signal.raise_signal(number)
             return
         self.requested, self.at = True, now
-        print('stopping after this step; a second signal stops at once', flush=True)
+        with suppress(OSError, RuntimeError):  # nobody reads, or the signal came amid another print
+            print('stopping after this step; a second signal stops at once', flush=True)
 
     def give_back(self):
         """Let the signals do what they did before."""
@@ -36,22 +44,32 @@ class Stop:
             signal.signal(number, handler)
 
 
+def request_stop():
+    """Ask all trainings of this process to stop, as by a signal; tell whether there is one."""
+    for stop in active:
+        if not stop.requested:
+            stop.requested, stop.at = True, time.monotonic()
+    return bool(active)
+
+
 @contextmanager
 def stop_signals():
-    """Yield a `Stop` that the first SIGINT or SIGTERM requests; a second one stops at once.
+    """Yield a `Stop` that the first of the SIGNALS requests; a second one stops at once.
 
-    At once means between two lines of Python: KeyboardInterrupt, or the end of the process. Only the
-    main thread of a process receives signals; in others nothing changes.
+    At once means between two lines of Python: KeyboardInterrupt, or the end of the process. A signal
+    that is ignored, as SIGHUP under `nohup`, stays so. Only the main thread of a process receives
+    signals; in others nothing changes.
     """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
+    active.append(stop)
     try:
-        for number in SIGNALS:
-            handler = signal.getsignal(number)
-            stop.before[number] = signal.SIG_DFL if handler is None else handler
-            signal.signal(number, stop.handle)
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                handler = signal.getsignal(number)
+                if handler is not signal.SIG_IGN:
+                    stop.before[number] = signal.SIG_DFL if handler is None else handler
+                    signal.signal(number, stop.handle)
         yield stop
     finally:
+        active.remove(stop)
         stop.give_back()

@@ -227,8 +227,8 @@ def fail_as_too_many_files(path, width, height, mode):
     return helper.get_image(path, width, height, mode)
 
 
-def fail_by_mistake(path, width, height, mode):
-    raise AssertionError('a mistake')
+def fail_for_lack_of_memory(path, width, height, mode):
+    raise MemoryError('no room')
 
 
 @pytest.mark.parametrize('name', ['celeba', 'folder'])
@@ -301,8 +301,8 @@ def test_failures_of_processes_are_raised_here(faces, processes, monkeypatch):
         with pytest.raises(OSError, match=r"of the system: '.*000007\.jpg'") as error:
             helper.Dataset('celeba', faces)
         assert error.value.errno == errno.EMFILE
-        read_with(patch, fail_by_mistake)
-        with pytest.raises(AssertionError, match='a mistake'):
+        read_with(patch, fail_for_lack_of_memory)
+        with pytest.raises(MemoryError, match='no room'):
             helper.Dataset('celeba', faces)
         patch.setattr(sys, 'executable', str(faces / 'python'))
         with pytest.raises(FileNotFoundError, match='python'):

@@ -8,11 +8,13 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import struct
 import tempfile
 import warnings
 import zipfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from PIL import Image
 import helper
 from conftest import ROOT
 from facegen.cli import main, parser
+from facegen.data.decode import decode_some, get_square
 from facegen.data.download import File
 from facegen.data.sources import DATASETS
 from facegen.recipes import Recipe
@@ -59,7 +62,31 @@ def zip_bytes(**members):
     return file.getvalue()
 
 
+def files_of_all_formats():
+    """Return an image as a file of each format that Pillow writes and reads, in each mode that it takes."""
+    Image.init()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, [24, 20, 3], np.uint8))
+    files = []
+    for kind in sorted(set(Image.SAVE) & set(Image.OPEN)):
+        for mode in 'RGB', 'RGBA', 'P', 'L', '1':
+            file = io.BytesIO()
+            with suppress(OSError, ValueError, KeyError, AttributeError):
+                image.convert(mode).save(file, kind)
+                files.append(file.getvalue())
+    for mode, compression in (
+        ('RGB', 'jpeg'),
+        ('RGB', 'tiff_lzw'),
+        ('L', 'packbits'),
+        ('1', 'group4'),
+    ):
+        file = io.BytesIO()
+        image.convert(mode).save(file, 'TIFF', compression=compression)  # by libtiff
+        files.append(file.getvalue())
+    return files
+
+
 PICTURES = [picture_bytes(kind) for kind in ('JPEG', 'PNG')]
+ALL_FORMATS = files_of_all_formats()
 ARCHIVES = [zip_bytes(**{'a/000001.jpg': PICTURES[0], 'a/000002.png': PICTURES[1], 'notes': b'1'})]
 IDX_FILES = [idx_bytes(), gzip.compress(idx_bytes(), mtime=0)]
 
@@ -137,8 +164,11 @@ def test_idx_files(data):
         result_of(decode, 'mnist', path)
 
 
-@given(st.binary(max_size=99) | damaged(PICTURES), st.sampled_from(['folder', 'celeba']))
-def test_pictures(data, kind):
+@given(
+    st.binary(max_size=99) | damaged(PICTURES) | damaged(ALL_FORMATS),
+    st.sampled_from(['folder', 'celeba']),
+)
+def test_images(data, kind):
     """One that cannot be decoded is skipped, and said; the other one is always there."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder) / 'pictures'
@@ -257,3 +287,25 @@ def test_no_file_can_run_code(file):
         assert options.get('shell', 'False') == 'False'
         if ast.unparse(call.func) in ('np.load', 'numpy.load'):
             assert 'allow_pickle' in options
+
+
+@given(st.lists(damaged(ALL_FORMATS), min_size=4, max_size=4))
+def test_no_damage_is_heard_of(files):
+    """Neither warnings of Pillow's nor what its libraries write to stderr reach the screen."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as heard:
+        paths = [Path(folder, f'{number}.jpg') for number in range(len(files))]
+        for path, data in zip(paths, files, strict=True):
+            path.write_bytes(data)
+        stderr = os.dup(2)
+        os.dup2(heard.fileno(), 2)
+        try:
+            images, skipped = decode_some(
+                list(map(str, paths)), partial(get_square, width=4, height=4, mode='RGB')
+            )
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        assert len(images) + len(skipped) == len(files)
+        assert all(reason and '\n' not in reason for _, reason in skipped)
+        heard.seek(0)
+        assert heard.read() == b''

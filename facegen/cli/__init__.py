@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from facegen.cli import evaluate, export, generate, legacy, train
+from facegen.cli.streams import unbreakable
 
 PROGRAM = 'python -m facegen'
 # In the order of --help. Only their functions import TensorFlow, so bad input is reported at once
@@ -41,7 +42,19 @@ def parser():
 
 
 def main(arguments=None):
-    """Run the command line; return the exit status: 2 after bad input, 1 after a failure."""
+    """Run the command line; return the exit status: 2 after bad input, 1 after a failure.
+
+    Output that cannot be written is a failure too, but never ends what is going on: a training stops
+    and saves.
+    """
+    with unbreakable() as output:
+        status = status_of(arguments)
+        output.flush()
+        return 1 if output.reason and not status else status
+
+
+def status_of(arguments):
+    """Return the exit status of a command line."""
     arguments = parser().parse_args(arguments)
     try:
         status = arguments.run(arguments)

@@ -3,7 +3,8 @@
 import errno
 import math
 import os
-import struct
+import warnings
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,7 @@ AT_ONCE = 64  # images decoded by one process
 MANY_BYTES = 25 << 20  # of files, 3,900 faces: processes save more time than they need to start
 MEASURED = 1000  # files, whose sizes tell how much there is to do
 MAX_PROCESSES = 8  # each needs 35 MB
-UNREADABLE = OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError
+OF_THE_FILE = None, errno.EINVAL  # a damaged image makes Pillow seek impossible positions
 
 
 def get_image(image_path, width, height, mode):
@@ -113,17 +114,41 @@ def evenly(keys, count):
 def decode_some(files, read):
     """Return uint8 images [n, ...] of the files, and [(position, reason)] of those it cannot decode.
 
-    Raises OSError, with the file, where the system fails rather than the file.
+    Raises OSError, with the file, where the system fails rather than the file, and MemoryError.
     """
     images, skipped = [], []
-    for position, file in enumerate(files):
-        try:
-            images.append(read(file))
-        except UNREADABLE as error:
-            # A damaged image makes Pillow seek impossible positions (EINVAL); other system errors
-            # may be gone the next time
-            if getattr(error, 'errno', None) not in (None, errno.EINVAL):
-                raise OSError(error.errno, error.strerror, file) from error
-            reason = str(error).replace(f' {file!r}', '')  # another user may write it differently
-            skipped.append((position, reason or type(error).__name__))
+    with quiet_libraries():
+        for position, file in enumerate(files):
+            try:
+                images.append(read(file))
+            except MemoryError:
+                raise
+            except Exception as error:  # whatever Pillow raises for a damaged file
+                if isinstance(error, OSError) and error.errno not in OF_THE_FILE:
+                    raise OSError(error.errno, error.strerror, file) from error
+                skipped.append((position, reason_of(error, file)))
     return np.array(images, np.uint8), skipped
+
+
+@contextmanager
+def quiet_libraries():
+    """Inside, neither warnings nor what libraries write to stderr is seen, such as libtiff's.
+
+    They only repeat what Pillow raises, or are about files that it can read.
+    """
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter('ignore')
+        with suppress(OSError):  # closed, as for a service
+            stderr = os.dup(2)
+            stack.callback(os.close, stderr)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, nowhere)
+            os.dup2(nowhere, 2)
+            stack.callback(os.dup2, stderr, 2)
+        yield
+
+
+def reason_of(error, file):
+    """Return one line that says why a file is skipped, without its name, which users write differently."""
+    text = ' '.join(str(error).replace(f' {file!r}', '').split()) or type(error).__name__
+    return text if isinstance(error, (OSError, ValueError, SyntaxError)) else f'damaged: {text}'
