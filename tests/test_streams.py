@@ -149,7 +149,11 @@ def test_a_stream_is_written_or_lost():
         assert lost.write('text') == 4
         lost.flush()
     assert isinstance(lost.reason, BrokenPipeError)
-    assert Unbreakable(None).write('text') == 4
+    closed = io.StringIO()
+    closed.close()
+    for nowhere in closed, None:
+        output = Unbreakable(nowhere)
+        assert (output.write('text'), output.reason) == (4, None)
     with pytest.raises(io.UnsupportedOperation):
         Unbreakable(None).fileno()
 

@@ -44,7 +44,9 @@ class Unbreakable(io.TextIOBase):
             return
         try:
             write()
-        except (OSError, ValueError) as error:  # ValueError: the stream was closed
+        except ValueError:  # the stream was closed: somebody has kept it for longer than it is used
+            self.stream = None
+        except OSError as error:
             self.lose(error)
 
     def lose(self, error):
@@ -56,7 +58,7 @@ class Unbreakable(io.TextIOBase):
                 nowhere, stream.fileno()
             )  # so that what is still waiting raises nothing at the end
             os.close(nowhere)
-        is_reader_gone = getattr(error, 'errno', None) in READER_GONE
+        is_reader_gone = error.errno in READER_GONE
         is_stopped = is_reader_gone and stopping.request_stop()
         if sys.stderr is not self and (is_stopped or not is_reader_gone):
             then = ': stopping after this step' if is_stopped else ''
