@@ -95,10 +95,7 @@ class Checkpoints:
             name = str(self.run.path / 'checkpoints' / f'step_{step:06d}')
             try:
                 position = self.run.position(step)
-                with readable(name) as checkpoint:
-                    others = misfit(checkpoint, self.variables)
-                    if not others:
-                        self.saver.restore(self.sess, checkpoint)
+                others = restore_fitting(self.sess, self.saver, name, self.variables)
                 if not others:
                     if self.sess.run(self.finite):
                         return position
@@ -173,6 +170,15 @@ class Checkpoints:
         good = self.restore(self.sess, self.run, self.show_every)
         batches.go_to(replace(good, divergences=divergences))
         return True
+
+
+def restore_fitting(sess, saver, checkpoint, variables):
+    """Restore `variables` {name: variable} from a checkpoint that fits; else return its `misfit`."""
+    with readable(checkpoint) as name:
+        others = misfit(name, variables)
+        if not others:
+            saver.restore(sess, name)
+    return others
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from facegen import averaging, notebook, session
-from facegen.checkpoint import misfit, readable
+from facegen.checkpoint import restore_fitting
 from facegen.images import to_uint8
 from facegen.run import GENERATOR
 from facegen.session import tf
@@ -150,10 +150,8 @@ def restored(run, weights='last'):
         )
     with closing(tf.Session(graph=graph, config=session.config('float32'))) as sess:
         try:
-            with readable(checkpoint) as name:
-                if others := misfit(name, variables):
-                    raise ValueError(others)
-                saver.restore(sess, name)
+            if others := restore_fitting(sess, saver, checkpoint, variables):
+                raise ValueError(others)
         except (tf.errors.OpError, ValueError) as error:
             raise ValueError(
                 f'the weights in {run.path} are damaged, or those of another generator '

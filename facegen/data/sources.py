@@ -23,10 +23,8 @@ class DataSource(NamedTuple):
     num_images: int | None = None  # in the full set, and None where there is none
     full: tuple[File, ...] = ()  # downloaded in this order; the images come last
     sample: File | None = None
-    find_full: Callable | None = (
-        None  # (dataset, folder of the data sets, download) -> path or None
-    )
-    find_sample: Callable | None = None  # (dataset, folder of the data sets) -> path
+    find_full: Callable | None = None  # (dataset, data folder, download) -> path or None
+    find_sample: Callable | None = None  # (dataset, data folder) -> path
     wait: float = 1.0  # seconds before a download is retried, doubled each time
 
 
