@@ -12,7 +12,8 @@ in `facegen/data/`:
 2. `find.py`: what lies in the data folder already, placed by hand or fetched before, is used first.
 3. `download.py`: tries one mirror after another, resumes where one broke off, and verifies.
 4. `archive.py`: a zip, unpacked completely or not at all. `idx.py`: the format of MNIST's files.
-5. `decode.py`: `get_image`, the crop of the face and its 28x28 pixels; many files on all CPUs.
+5. `listing.py`: which files of a folder are read. `crop.py`: `get_image`, the crop of the face and its
+   28x28 pixels. `decode.py`: many files on all CPUs.
 6. `cache.py`: the pixels of all images as bytes in one file, made once and mapped into memory.
 7. `dataset.py`: `Dataset.get_batches`, shuffled by the seed and the epoch, in [-0.5, 0.5].
 
@@ -20,8 +21,8 @@ Whatever is written there appears under its final name only when it is complete,
 leaves nothing that looks finished, and two processes may prepare the same data at once.
 """
 
+from facegen.data.crop import get_batch, get_image
 from facegen.data.dataset import Dataset
-from facegen.data.decode import get_batch, get_image
 from facegen.data.sources import download_extract
 from facegen.images import square_grid as images_square_grid
 

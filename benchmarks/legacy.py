@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from facegen import notebook, session  # isort: skip  # noqa: E402
+from facegen.data.crop import get_batch  # noqa: E402
 from facegen.data.dataset import Dataset  # noqa: E402
-from facegen.data.decode import get_batch  # noqa: E402
 from facegen.legacy.data import ClassicData  # noqa: E402
 
 import numpy as np  # isort: skip  # noqa: E402

@@ -341,7 +341,9 @@ def checked(images, dataset_name, reference, *, at_least=MIN_IMAGES):
                 '[n, height, width, 1 or 3], 0 to 255'
             )
         if len(array) < at_least:
-            raise ValueError(f'there are {len(array)} {name} images; expected at least {at_least}')
+            raise ValueError(
+                f'the number of {name} images is {len(array)}; expected at least {at_least}'
+            )
     check_shapes(images.shape, dataset_name, reference.shape)
     return images, reference
 

@@ -6,20 +6,27 @@ at any moment: what was there before is intact, and nothing unfinished looks fin
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
-from contextlib import contextmanager, suppress
+import warnings
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 LOCK = '.lock'  # the name of a folder's lock
+SOFT_LOCK = '.lock.process'  # likewise, where the file system has no locks
+said_without_locks = set()  # folders
 PARTIAL = '.partial'  # ends the names of what is not complete yet
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 UNWRITABLE |= {errno.EEXIST, errno.ENOTEMPTY}  # something is in the way and cannot be removed
+
+UNSUPPORTED = {errno.ENODEV, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+UNSUPPORTED |= {errno.EINVAL}  # what file systems answer that have no locks, or no memory maps
 
 
 # Complete or not at all ---------------------------------------------------------------------------
@@ -61,7 +68,11 @@ def remove(path):
 def flush_to_disk(path):
     """Wait until what was written to a file would survive a power cut."""
     with path.open('rb+') as file:
-        os.fsync(file.fileno())
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
 
 
 def require_space(folder, needed):
@@ -86,6 +97,26 @@ def is_pattern(path):
     return any(sets_and_escapes.search(part) for part in path.relative_to(path.anchor).parts)
 
 
+def mapped(file, shape):
+    """Return uint8 pixels of a file as a memory map, or in memory where that is impossible, and say so."""
+    try:
+        return np.memmap(file, np.uint8, 'r', shape=shape)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        say_without_maps(error.strerror, math.prod(shape))
+    with open(file, 'rb') if isinstance(file, Path) else nullcontext(file) as opened:
+        opened.seek(0)
+        return np.frombuffer(opened.read(), np.uint8).reshape(shape)
+
+
+def say_without_maps(reason, size):
+    """Say that so many bytes are read, where the file system has no memory maps."""
+    print(
+        f'no memory maps on this file system ({reason}); {size / 1e6:,.0f} MB are read into memory'
+    )
+
+
 @contextmanager
 def writing(path):
     """Inside, an OSError says which path cannot be written, why, and what to do."""
@@ -106,6 +137,14 @@ def cannot_write(path, error):
     )
 
 
+def expanded(path):
+    """Return a path with the home folder for a leading `~`; raise ValueError where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f'{path}: {error}; write the path without ~') from error
+
+
 # Locks --------------------------------------------------------------------------------------------
 
 
@@ -117,10 +156,10 @@ def locked(folder):
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        if not acquired(lock):
+        lock = acquired(folder)
+        if lock is None:
             print(f'waiting for another process that prepares {folder}')
-            lock.acquire()
+            lock = acquired(folder, blocking=True)
     except OSError as error:
         raise OSError(
             error.errno, 'cannot be written; choose another data folder', os.fspath(folder)
@@ -131,11 +170,32 @@ def locked(folder):
         lock.release()
 
 
-def acquired(lock):
-    """Acquire a FileLock unless another process holds it; tell whether it is ours now."""
-    with suppress(Timeout):
-        lock.acquire(blocking=False)
-    return lock.is_locked
+def acquired(folder, *, blocking=False):
+    """Return a lock of the folder, until its `release`; None while another process has it.
+
+    Where the file system has no locks, a file with the number of the process stands for one.
+    """
+    for lock in FileLock(folder / LOCK), SoftFileLock(folder / SOFT_LOCK):
+        try:
+            with warnings.catch_warnings(record=True) as caught, suppress(Timeout):
+                lock.acquire(blocking=blocking)
+        except (OSError, NotImplementedError) as error:  # the latter of filelock, for ENOSYS
+            if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
+                raise
+            say_without_locks(folder, error)
+            continue
+        if caught:  # filelock has taken a file for a lock itself
+            say_without_locks(folder, caught[0].message)
+        return lock if lock.is_locked else None
+    raise OSError(errno.ENOLCK, 'neither locks nor files that stand for them', os.fspath(folder))
+
+
+def say_without_locks(folder, reason):
+    """Say once that a folder's file system has no locks, and what is used instead."""
+    if folder not in said_without_locks:
+        said_without_locks.add(folder)
+        reason = getattr(reason, 'strerror', None) or reason
+        print(f'{folder}: no locks on this file system ({reason}); a file stands for one')
 
 
 # Lines of JSON ------------------------------------------------------------------------------------

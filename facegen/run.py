@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from filelock import FileLock
-
 from facegen.files import (
     LOCK,
     PARTIAL,
+    SOFT_LOCK,
     acquired,
     append_line,
     complete,
+    expanded,
     flush_to_disk,
     keep_lines,
     parsed_lines,
@@ -102,7 +102,8 @@ def named(path):
 
 def is_empty(folder):
     """Tell whether a folder holds nothing, but for what a killed process may leave at its start."""
-    return all(file.name == LOCK or file.name.endswith(PARTIAL) for file in folder.iterdir())
+    leftovers = LOCK, SOFT_LOCK
+    return all(file.name in leftovers or file.name.endswith(PARTIAL) for file in folder.iterdir())
 
 
 class RunFolder:
@@ -141,7 +142,7 @@ class RunFolder:
         if resume is True:
             runs = cls.family(path)
         else:
-            path = Path(resume).expanduser()
+            path = expanded(resume)
             runs = [cls(path)] if path.is_dir() and not is_empty(path) else []
         if not runs:
             return cls.create(path, config)
@@ -220,8 +221,7 @@ class RunFolder:
 
     def acquire(self):
         """Lock the folder against other processes until `release`; False if one has locked it."""
-        lock = FileLock(self.path / LOCK)
-        self.lock = lock if acquired(lock) else None
+        self.lock = acquired(self.path)
         return self.lock is not None
 
     def release(self):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from helpers import (
 )
 
 import helper
-from facegen.data import cache, decode
+from facegen.data import cache, listing
 
 public_folder = pytest.fixture(make_public_folder, name='public_folder')
 
@@ -95,9 +96,8 @@ def lose_the_pixels(faces):
         (add_a_file, 'has changed'),
         (remove_a_file, 'has changed'),
         (rename_a_file, 'has changed'),
-        (change_the_header(watched=['000007.jpg', 'gone.jpg']), 'has changed'),
-        (change_the_header(watched=['\0']), 'has changed'),
-        (change_the_header(fingerprint='0' * 12), 'has changed'),
+        (change_the_header(watched=['', *['\0'] * NUM_FACES]), 'has changed'),
+        (change_the_header(watched=['']), 'is damaged'),
         (damage_the_header, 'is damaged'),
         (write_a_list_as_header, 'is damaged'),
         (write_a_header_of_an_older_version, 'or of another version'),
@@ -152,32 +152,67 @@ def test_opening_a_cache_lists_no_images(faces):
         with start(LOOKED_AT, faces) as process:
             output, errors = process.communicate(timeout=60)
         assert output.splitlines()[-1] == f'{listings} {NUM_FACES - 1}', errors
-        assert f'skipped 1 unreadable of {NUM_FACES}: {faces / "000003.jpg"}' in output
+        assert f'not used, 1 of {NUM_FACES}: 1 empty ({faces / "000003.jpg"})' in output
 
 
-def test_opening_a_cache_looks_at_some_images_only(faces, monkeypatch, decoded):
-    monkeypatch.setattr(cache, 'MAX_WATCHED', 3)
+def test_every_image_is_watched(tmp_path, decoded):
+    """An overwritten one does not change its folder."""
+    faces = tmp_path / 'faces'
+    faces.mkdir()
+    write_face(faces / '0000.jpg', 0, (8, 8))
+    for copy in range(1, 1200):
+        os.link(faces / '0000.jpg', faces / f'{copy:04}.jpg')
+    open_faces = partial(helper.Dataset, 'celeba', faces, width=8, height=8)
+    before = open_faces().pixels
+    for number in (1, 577, 1198):
+        (faces / f'{number:04}.jpg').unlink()  # a link
+        write_face(faces / f'{number:04}.jpg', 0, (8, 8))
+    assert (open_faces().pixels == before).all()
+    for number in (1, 577, 1198):
+        write_face(faces / f'{number:04}.jpg', 99, (8, 8))
+        after = open_faces().pixels
+        assert (before != after).any((1, 2, 3)).nonzero()[0].tolist() == [number]
+        before = after
+
+
+def test_where_looking_takes_long_only_some_are_watched_and_that_is_said(
+    faces, decoded, monkeypatch, capsys
+):
+    monkeypatch.setattr(cache, 'SECONDS_TO_LOOK', 0)
+    monkeypatch.setattr(cache, 'LOOKED_AT_ONCE', 2)
     helper.Dataset('celeba', faces)
-    (header,) = faces.parent.glob('faces.cache/*/header.json')
-    watched = json.loads(header.read_text())['watched']
-    assert watched == ['000000.jpg', '000009.jpg', '000019.jpg']
     decoded.clear()
-    write_face(faces / '000010.jpg', 99)
+    write_face(faces / '000007.jpg', 99)
     helper.Dataset('celeba', faces)
     assert not decoded
-    write_face(faces / '000009.jpg', 99)
-    helper.Dataset('celeba', faces)
+    line = f'{faces}: 1 of 21 files were looked at for changes, in 0 s; after a change to others, '
+    assert capsys.readouterr().out == f'{line}decode anew\n'
+    helper.Dataset('celeba', faces, decode_anew=True)
     assert len(decoded) == NUM_FACES
+    assert capsys.readouterr().out == 'decoding the images again: as you ask\n'
 
 
-def test_picture_that_comes_while_they_are_listed_is_noticed(faces, monkeypatch):
-    def listed(folder, original=decode.image_names):
-        names = original(folder)
+def test_what_a_file_manager_leaves_is_no_change(faces, decoded):
+    helper.Dataset('celeba', faces)
+    decoded.clear()
+    (faces / '.DS_Store').write_bytes(b'of macOS')
+    (skipped,) = helper.Dataset('celeba', faces).skipped
+    assert skipped == (str(faces / '.DS_Store'), listing.LEFT_BEHIND)
+    assert not decoded
+    (faces / 'more').mkdir()
+    helper.Dataset('celeba', faces)
+    assert not decoded
+    write_face(faces / 'more' / 'x.jpg', 99)
+    assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES + 1
+
+
+def test_image_that_comes_while_they_are_listed_is_noticed(faces, monkeypatch):
+    def listed(entry, original=listing.kind_of):
         add_a_file(faces)
-        return names
+        return original(entry)
 
     with monkeypatch.context() as patch:
-        patch.setattr(decode, 'image_names', listed)
+        patch.setattr(listing, 'kind_of', listed)
         assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES
     assert helper.Dataset('celeba', faces).shape[0] == NUM_FACES + 1
 

@@ -180,13 +180,3 @@ def test_data_files_may_begin_with_the_home_folder(faces, monkeypatch):
     monkeypatch.setenv('USERPROFILE', str(faces.parent))
     assert helper.Dataset('celeba', '~/faces').shape[0] == NUM_FACES
     assert helper.Dataset('celeba', ['~/faces/000001.jpg']).shape[0] == 1
-
-
-def test_only_files_are_listed(faces):
-    (faces / 'folder.jpg').mkdir()
-    (faces / 'dangling.jpg').symlink_to('nowhere')
-    (faces / 'link.jpg').symlink_to('000001.jpg')
-    (faces / '._000001.jpg').write_bytes(b'a note of macOS')
-    dataset = helper.Dataset('celeba', faces)
-    assert dataset.shape[0] == NUM_FACES + 1
-    assert not dataset.skipped

@@ -135,9 +135,9 @@ def jpeg(seed):
     return file.getvalue()
 
 
-def zipped(members):
+def zipped(members, **options):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, 'w') as archive:
+    with zipfile.ZipFile(file, 'w', **options) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return file.getvalue()
@@ -378,10 +378,23 @@ def test_archive_placed_by_hand_is_used_and_kept(tmp_path, place):
 def test_wrong_archive_placed_by_hand(tmp_path):
     archive = tmp_path / 'celeba.zip'
     archive.write_bytes(b'wrong')
-    with pytest.raises(ValueError, match='expected md5:') as error:
+    with pytest.raises(ValueError, match='damaged or encrypted') as error:
         download(tmp_path, data='auto')
-    for text in (str(archive), md5(ARCHIVE), md5(b'wrong'), 'delete it'):
+    folder = tmp_path / 'img_align_celeba'
+    for text in (str(archive), 'get it again', f'unpack its images into {folder} by hand'):
         assert text in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} == {'.lock', 'celeba.zip'}
+
+
+def test_archive_that_somebody_has_packed_again_is_used_unverified(tmp_path, capsys):
+    archive = tmp_path / 'celeba.zip'
+    archive.write_bytes(zipped(FACES, compression=zipfile.ZIP_DEFLATED))
+    assert md5(archive.read_bytes()) != md5(ARCHIVE)
+    assert_complete(download(tmp_path, data='auto'))
+    output = capsys.readouterr().out
+    assert (
+        f'celeba: {archive} is another file than the published one; its images are used' in output
+    )
 
 
 def test_members_of_equal_names_are_refused(tmp_path):
@@ -614,8 +627,11 @@ def test_damaged_full_digits_are_not_ignored(tmp_path, damage):
     train = idx(5)
     path = tmp_path / 'train-images-idx3-ubyte.gz'
     path.write_bytes(damage(gzip.compress(train)))
-    with pytest.raises(ValueError, match='delete it') as error:
+    with pytest.raises(
+        ValueError, match='another file than the published one, or damaged'
+    ) as error:
         helper.download_extract('mnist', tmp_path, datasets=digits(train))
+    assert 'to train on another set, name' in str(error.value)
     assert str(path) in str(error.value)
     assert md5(train) in str(error.value)
 
@@ -673,6 +689,44 @@ def test_training_needs_no_test_digits(tmp_path, capsys):
     assert missing.startswith('mnist: test images or labels are missing; training needs none (')
     assert 't10k-images-idx3-ubyte.gz' in missing
     assert used == f'mnist: 5 of 5 digits in {tmp_path}'
+
+
+@pytest.mark.parametrize(
+    'place',
+    [
+        'train-images.idx3-ubyte',
+        'mnist/train-images.idx3-ubyte.gz',
+        'train-images-idx3-ubyte/train-images-idx3-ubyte',
+        'mnist/train-images-idx3-ubyte/train-images.idx3-ubyte',
+        'MNIST/raw/train-images-idx3-ubyte',
+    ],
+)
+def test_full_digits_under_their_other_names(tmp_path, capsys, place):
+    """Of 7-Zip, of Kaggle's archive and of torchvision."""
+    train = idx(5)
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(gzip.compress(train) if place.endswith('.gz') else train)
+    assert helper.download_extract('mnist', tmp_path, datasets=digits(train)) == path
+    assert capsys.readouterr().out == f'mnist: 5 of 5 digits in {path.parent}\n'
+
+
+@pytest.mark.parametrize('name', ['mnist.npz', 'mnist/mnist_train.csv'])
+def test_digits_in_another_format_are_not_passed_over_silently(tmp_path, capsys, name):
+    (tmp_path / 'mnist').mkdir()
+    (tmp_path / name).write_bytes(b'of another format')
+    assert helper.download_extract('mnist', tmp_path).parent == tmp_path / 'mnist_sample'
+    line = capsys.readouterr().out.splitlines()[0]
+    wanted = f'expected train-images-idx3-ubyte.gz in {tmp_path / "mnist"}'
+    assert line == f'mnist: {tmp_path / name} is not used; {wanted}'
+
+
+def test_faces_in_the_folders_of_their_publisher(tmp_path):
+    folder = tmp_path / 'CelebA' / 'Img' / 'img_align_celeba'
+    folder.mkdir(parents=True)
+    for name, content in FACES.items():
+        (folder / Path(name).name).write_bytes(content)
+    assert download(tmp_path, data='auto') == folder
 
 
 def test_folder_named_like_the_digits_is_none(tmp_path):

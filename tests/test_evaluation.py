@@ -215,7 +215,11 @@ def test_quick_evaluation_of_few_pictures_of_other_sizes(size):
 @pytest.mark.parametrize(
     ('images', 'name', 'message'),
     [
-        (np.zeros([19, 28, 28, 1], np.uint8), 'mnist', '19 generated images; expected at least 20'),
+        (
+            np.zeros([19, 28, 28, 1], np.uint8),
+            'mnist',
+            'generated images is 19; expected at least 20',
+        ),
         (np.zeros([200, 28, 28, 1]), 'mnist', 'generated images are float64 .* expected uint8'),
         (np.zeros([200, 28, 28], np.uint8), 'mnist', 'expected uint8'),
         (np.zeros([200, 32, 32, 1], np.uint8), 'mnist', r'knows \[28, 28, 1\] only'),

@@ -1,7 +1,12 @@
 """Files that are complete or not there, lines of JSON, locks."""
 
 import errno
+import fcntl
 import json
+import mmap
+import os
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +14,8 @@ import pytest
 from helpers import start
 
 from facegen import files
+from facegen.cli import evaluate
+from facegen.data import cache
 
 
 class StoppedError(Exception):
@@ -109,6 +116,8 @@ COUNT = """
 import sys, time
 from pathlib import Path
 from facegen import files
+from facegen.cli import evaluate
+from facegen.data import cache
 
 folder = Path(sys.argv[1])
 for _ in range(20):
@@ -133,3 +142,92 @@ def test_folder_that_cannot_be_locked_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(OSError, match='another data folder'), files.locked(tmp_path / 'file' / 'a'):
         pass
+
+
+# File systems that lack something -----------------------------------------------------------------
+
+WITHOUT_LOCKS = """
+import errno, fcntl
+
+def flock(file, operation):
+    raise OSError(errno.{number}, 'no locks here')
+
+fcntl.flock = flock
+"""
+
+
+@pytest.mark.parametrize('number', ['ENOLCK', 'ENOTSUP', 'ENOSYS'])
+def test_one_process_at_a_time_without_locks(tmp_path, number):
+    """As on some network drives; what a killed process leaves there keeps nobody out."""
+    script = WITHOUT_LOCKS.format(number=number) + COUNT
+    with start(script.replace('time.sleep(0.005)', 'time.sleep(60)'), tmp_path) as process:
+        while not list(tmp_path.glob('.lock*')):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.005)
+        process.kill()
+    processes = [start(script, tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert all(process.returncode == 0 for process in processes), outputs
+    assert (tmp_path / 'count').read_text() == '40'
+    for output, errors in outputs:
+        assert output.count('no locks on this file system') == 1
+        assert not errors
+
+
+def test_run_folder_without_locks(tmp_path, monkeypatch, capsys):
+    from facegen.run import RunFolder
+
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, 'no locks here')
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    with RunFolder.open(tmp_path / 'run', {'seed': 1}) as run:
+        assert run.path == tmp_path / 'run'
+        assert 'run: no locks on this file system (no locks here)' in capsys.readouterr().out
+        with pytest.raises(BlockingIOError):
+            RunFolder.open(tmp_path / 'run', {'seed': 1}, resume=True)
+        with RunFolder.open(tmp_path / 'run', {'seed': 1}) as other:
+            assert other.path == tmp_path / 'run-2'
+    with RunFolder.open(tmp_path / 'run', {'seed': 1}, resume=True) as run:
+        assert run.path == tmp_path / 'run-2'
+
+
+def without_maps(*args, **options):
+    raise OSError(errno.ENODEV, 'no such device')
+
+
+def test_images_without_memory_maps(faces, tmp_path, monkeypatch, capsys):
+    import helper
+
+    expected = helper.Dataset('celeba', faces)
+    monkeypatch.setattr(mmap, 'mmap', without_maps)
+    capsys.readouterr()
+    for folder in (faces, tmp_path / 'again'):  # from a cache, and decoded
+        if not folder.exists():
+            shutil.copytree(faces, folder)
+        dataset = helper.Dataset('celeba', folder)
+        np.testing.assert_array_equal(dataset.pixels, expected.pixels)
+        line = 'no memory maps on this file system (no such device); 0 MB are read into memory'
+        assert capsys.readouterr().out.splitlines()[-1] == line
+    monkeypatch.setattr(cache, 'locked', fail_as_unwritable)
+    dataset = helper.Dataset('celeba', faces, width=32, height=32)  # in a temporary file
+    assert dataset.shape == (20, 32, 32, 3)
+
+
+def fail_as_unwritable(folder):
+    raise PermissionError(errno.EACCES, 'no', str(folder))
+
+
+def test_generated_images_without_memory_maps(tmp_path, monkeypatch, capsys):
+    images = np.random.default_rng(0).integers(0, 256, [9, 8, 8, 3], np.uint8)
+    np.save(tmp_path / 'a.npy', images)
+    monkeypatch.setattr(mmap, 'mmap', without_maps)
+    np.testing.assert_array_equal(evaluate.images_in(tmp_path / 'a.npy'), images)
+    assert 'no memory maps' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('path', ['~nobody-of-that-name/data', '~'])
+def test_home_folder_that_is_unknown(monkeypatch, path):
+    monkeypatch.setattr(os.path, 'expanduser', lambda path: path)
+    with pytest.raises(ValueError, match=f'{path}: .*home.*; write the path without ~'):
+        files.expanded(path)

@@ -26,7 +26,8 @@ from PIL import Image
 import helper
 from conftest import ROOT
 from facegen.cli import main, parser
-from facegen.data.decode import decode_some, get_square
+from facegen.data.crop import get_square
+from facegen.data.decode import decode_some
 from facegen.data.download import File
 from facegen.data.sources import DATASETS
 from facegen.recipes import Recipe
@@ -299,7 +300,7 @@ def test_no_damage_is_heard_of(files):
         stderr = os.dup(2)
         os.dup2(heard.fileno(), 2)
         try:
-            images, skipped = decode_some(
+            images, skipped, _ = decode_some(
                 list(map(str, paths)), partial(get_square, width=4, height=4, mode='RGB')
             )
         finally:

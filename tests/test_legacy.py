@@ -509,7 +509,7 @@ def test_bad_targets_and_missing_data_are_told_before_anything_runs(tmp_path):
     with pytest.raises(ValueError, match='there is no folder'):
         run.execute(path, tmp_path / 'no' / 'out.ipynb', data_dir=tmp_path)
     (tmp_path / 'train-images-idx3-ubyte').write_text('torn')
-    with pytest.raises(ValueError, match='train-images-idx3-ubyte is damaged'):
+    with pytest.raises(ValueError, match='train-images-idx3-ubyte is another file'):
         run.execute(path, tmp_path / 'out.ipynb', data_dir=tmp_path)
     assert not (tmp_path / 'out.ipynb').exists()
 

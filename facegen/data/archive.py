@@ -8,7 +8,7 @@ import zlib
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 
-from facegen.data.decode import is_image
+from facegen.data.listing import is_image
 from facegen.files import complete, require_space
 from facegen.screen import progress
 
@@ -19,7 +19,7 @@ def unpack(archive, folder, inside=''):
     Raises ValueError, before anything is written, where any member could leave the folder or two
     have the same name; and, with nothing left behind, where the archive is damaged or encrypted.
     """
-    with readable_zip(archive) as zipped:
+    with readable_zip(archive, folder) as zipped:
         for member in zipped.infolist():
             name = member.filename.replace('\\', '/')
             link = stat.S_ISLNK(member.external_attr >> 16)
@@ -53,12 +53,13 @@ def unpack(archive, folder, inside=''):
 
 
 @contextmanager
-def readable_zip(archive):
+def readable_zip(archive, folder):
     """Yield an open zip; what the zipfile module raises for bad ones becomes a ValueError."""
     try:
         with zipfile.ZipFile(archive) as zipped:
             yield zipped
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise ValueError(
-            f'{archive} is damaged or encrypted ({error}); delete it and get it again'
+            f'{archive} is damaged or encrypted ({error}); get it again, or unpack its images into '
+            f'{folder} by hand'
         ) from error

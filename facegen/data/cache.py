@@ -5,6 +5,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facegen.data.decode import evenly
-from facegen.files import PARTIAL, UNWRITABLE, complete, locked, remove
+from facegen.data.listing import Listing, current_state, is_folder, summary_of
+from facegen.files import PARTIAL, UNWRITABLE, complete, locked, mapped, remove
 from facegen.screen import progress
 
-PIXELS, HEADER = 'pixels.u8', 'header.json'  # the files of a cache
-MAX_WATCHED = 1000  # files that are looked at when a cache is opened, in 4 ms
+PIXELS, HEADER, STATES = 'pixels.u8', 'header.json', 'states.npy'  # the files of a cache
+SECONDS_TO_LOOK = (
+    0.6  # for changes when a cache is opened; on a local disk, enough for 200,000 files
+)
+LOOKED_AT_ONCE = 256  # files, before the clock is read
 
 
 class ImageSet(NamedTuple):
@@ -27,10 +31,9 @@ class ImageSet(NamedTuple):
     mode: str
     shape: tuple[int, int, int]  # of one image: height, width, channels
     rule: str  # which of them are read how; each rule has its own cache
-    places: list[str]  # folders or the IDX file, which change when images come or go
-    find: Callable  # () -> keys of all images in order: names in a folder, numbers elsewhere
-    locate: Callable | None  # key -> file, as the user writes it; None where one file holds all
-    decode: Callable  # keys -> iterator of (uint8 [n, h, w, c], [(position among them, reason)])
+    find: Callable  # () -> Listing
+    locate: Callable  # key -> path, as the user writes it
+    decode: Callable  # keys -> iterator of Decoded
 
     @property
     def name(self):
@@ -38,21 +41,34 @@ class ImageSet(NamedTuple):
         return os.path.basename(os.path.abspath(self.path))
 
 
-def open_or_decode(image_set):
-    """Return the `contents_of` a cache of the images, decoded into it if need be."""
+class Contents(NamedTuple):
+    """What a cache holds."""
+
+    pixels: np.ndarray  # uint8 [n, h, w, c], `files.mapped`
+    skipped: list  # [(path, reason)] of what is not among them
+    notes: dict  # {kind: (number of images, greatest level)}
+    sha256: str
+
+
+def open_or_decode(image_set, *, anew=False):
+    """Return the `Contents` of a cache of the images, decoded into it if need be, or `anew`."""
     root = Path(os.path.normpath(os.path.join(image_set.path, '..', f'{image_set.name}.cache')))
     height, width, _ = image_set.shape
     key = f'{width}x{height}-{image_set.mode}-{short_hash(image_set.rule)}'
-    with suppress(LookupError):
-        return open_cache(root, key, image_set)
-    before = states_of(image_set.places)  # so that what comes during the listing is noticed
-    keys = image_set.find()
-    watched = evenly(keys, MAX_WATCHED) if image_set.locate else []
-    fingerprint = fingerprint_of(before, map(image_set.locate, watched))
+    if not anew:
+        with suppress(LookupError):
+            return open_cache(root, key, image_set)
+    listing = image_set.find()
+    if not listing.keys:
+        count = len(listing.left_out)
+        about = f'; {summary_of(listing.left_out, count)}' if count else ''
+        raise ValueError(f'{image_set.path} holds no images{about}; choose another folder')
     try:
         with locked(root):
+            reason = 'as you ask'
             try:
-                return open_cache(root, key, image_set)  # of another process that was faster
+                if not anew:
+                    return open_cache(root, key, image_set)  # of another process that was faster
             except LookupError as error:
                 reason = error
             stale = list(root.glob(f'{key}-*'))
@@ -61,13 +77,13 @@ def open_or_decode(image_set):
             for old in *stale, *root.glob(f'.*{PARTIAL}'):  # the latter of a killed process
                 with suppress(OSError):  # Windows keeps what a process has mapped
                     remove(old)
-            folder = root / f'{key}-{fingerprint}'
+            folder = root / f'{key}-{short_hash(list(listing.states.values()))}'
             with complete(folder) as unfinished:
                 unfinished.mkdir()
                 with open(unfinished / PIXELS, 'wb') as file:
-                    header = write_pixels(image_set, keys, file)
-                header |= {'watched': watched, 'fingerprint': fingerprint}
-                (unfinished / HEADER).write_text(json.dumps(header, indent=2), encoding='utf-8')
+                    header = write_pixels(image_set, listing, file)
+                (unfinished / HEADER).write_text(json.dumps(header), encoding='utf-8')
+                np.save(unfinished / STATES, np.array(list(listing.states.values()), np.int64))
             return contents_of(folder / PIXELS, header, image_set)
     except OSError as error:
         if error.errno not in UNWRITABLE or not Path(error.filename or root).is_relative_to(root):
@@ -77,11 +93,11 @@ def open_or_decode(image_set):
             'a temporary file for this run'
         )
     with tempfile.TemporaryFile() as file:
-        return contents_of(file, write_pixels(image_set, keys, file), image_set)
+        return contents_of(file, write_pixels(image_set, listing, file), image_set)
 
 
 def open_cache(root, key, image_set):
-    """Return the `contents_of` the cache that fits; raise LookupError, saying why, if none does."""
+    """Return the `Contents` of the cache that fits; raise LookupError, saying why, if none does."""
     reason = f'{root} holds none'
     for folder in root.glob(f'{key}-*'):
         try:
@@ -92,46 +108,85 @@ def open_cache(root, key, image_set):
 
 
 def open_folder(folder, image_set):
-    """Return the `contents_of` a cache; raise LookupError if it is damaged or out of date.
-
-    What it was made of is recognised by a sample of files, named in the header: listing all
-    images of the full CelebA would take longer than everything else at the start.
-    """
+    """Return the `Contents` of a cache; raise LookupError if it is damaged or out of date."""
     try:
         header = json.loads((folder / HEADER).read_text(encoding='utf-8'))
         fits = header['shape'][1:] == list(image_set.shape) and header['rule'] == image_set.rule
         if not fits or (folder / PIXELS).stat().st_size != math.prod(header['shape']):
             raise ValueError
         contents = contents_of(folder / PIXELS, header, image_set)
-        files = [image_set.locate(key) for key in header['watched']]
-        fingerprint = header['fingerprint']
+        states = np.load(folder / STATES, allow_pickle=False)
+        if states.shape != (len(header['watched']), 2):
+            raise ValueError
+        changed = first_change(image_set, header['watched'], states)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise LookupError(f'{folder} is damaged, or of another version') from error
-    with suppress(OSError, ValueError):  # a file is no longer there, or is none
-        if fingerprint == fingerprint_of(states_of(image_set.places), files):
-            return contents
-    raise LookupError(f'{image_set.path} has changed')
+    if changed is not None:
+        # A folder changes too when a file manager leaves a note in it
+        now = image_set.find() if is_folder(changed) else Listing([], {}, [])
+        before = dict(zip(header['watched'], map(tuple, states.tolist()), strict=True))
+        if of_files(now.states) != of_files(before):
+            raise LookupError(f'{image_set.path} has changed')
+        header['left_out'] = now.left_out
+        contents = contents_of(folder / PIXELS, header, image_set)
+    return contents
+
+
+def first_change(image_set, watched, states):
+    """Return the first of the `watched` keys that is not in its state; None if none is found.
+
+    Folders come first, then the files in an even spread, for SECONDS_TO_LOOK: it would take minutes to
+    look at all where each is asked for over a network.
+    """
+    count = len(watched)
+    num_folders = sum(map(is_folder, watched))
+    stride = math.ceil((count - num_folders) / LOOKED_AT_ONCE)
+    parts = [slice(num_folders), *(slice(num_folders + i, count, stride) for i in range(stride))]
+    looked, deadline = 0, time.monotonic() + SECONDS_TO_LOOK
+    for part in parts:
+        now = np.array(list(map(current_state, map(image_set.locate, watched[part]))), np.int64)
+        changed = (now.reshape(-1, 2) != states[part]).any(1)
+        if changed.any():
+            return watched[part][changed.argmax()]
+        looked += len(now)
+        if time.monotonic() > deadline and looked < count:
+            print(
+                f'{image_set.path}: {looked:,} of {count:,} files were looked at for changes, '
+                f'in {SECONDS_TO_LOOK} s; after a change to others, decode anew'
+            )
+            break
+    return None
+
+
+def of_files(states):
+    """Return the states without those of folders."""
+    return {key: state for key, state in states.items() if not is_folder(key)}
 
 
 def contents_of(file, header, image_set):
-    """Return (uint8 memory map [n, h, w, c], [(path, reason)] of the skipped, sha256)."""
-    skipped = [(image_set.locate(key), reason) for key, reason in header['skipped']]
-    pixels = np.memmap(file, np.uint8, 'r', shape=tuple(header['shape']))
-    return pixels, skipped, header['sha256']
+    """Return the `Contents` of a file of pixels with its header."""
+    skipped = sorted(map(tuple, header['skipped'] + header['left_out']))
+    skipped = [(image_set.locate(key), reason) for key, reason in skipped]
+    pixels = mapped(file, tuple(header['shape']))
+    notes = {kind: tuple(numbers) for kind, numbers in header['notes'].items()}
+    return Contents(pixels, skipped, notes, header['sha256'])
 
 
-def write_pixels(image_set, keys, file):
-    """Decode the images of `keys` into `file` and return the header that describes it."""
-    digest, count, skipped = hashlib.sha256(), 0, []
+def write_pixels(image_set, listing, file):
+    """Decode the images of a `Listing` into `file` and return the header that describes it."""
+    keys, digest, count, skipped, notes = listing.keys, hashlib.sha256(), 0, [], {}
     bar = progress(total=len(keys), unit='image', desc=f'decoding {image_set.name}')
     with bar, closing(image_set.decode(keys)) as chunks:
-        for decoded, unreadable in chunks:
-            file.write(decoded)
-            digest.update(decoded)
+        for decoded in chunks:
+            file.write(decoded.images)
+            digest.update(decoded.images)
             first = count + len(skipped)
-            count += len(decoded)
-            skipped += [(keys[first + position], reason) for position, reason in unreadable]
-            bar.update(len(decoded) + len(unreadable))
+            count += len(decoded.images)
+            skipped += [(keys[first + position], reason) for position, reason in decoded.skipped]
+            for kind, level in decoded.notes:
+                number, greatest = notes.get(kind, (0, 0))
+                notes[kind] = number + 1, max(greatest, level)
+            bar.update(len(decoded.images) + len(decoded.skipped))
     if not count:
         key, reason = skipped[0]
         raise ValueError(
@@ -144,17 +199,10 @@ def write_pixels(image_set, keys, file):
         'rule': image_set.rule,
         'sha256': digest.hexdigest(),
         'skipped': skipped,
+        'left_out': listing.left_out,
+        'notes': notes,
+        'watched': list(listing.states),
     }
-
-
-def fingerprint_of(states_of_places, files):
-    """Return what changes with the places of images and with `files`, some of them."""
-    return short_hash([states_of_places, states_of(files)])
-
-
-def states_of(paths):
-    """Return [(time of the last change, size)] of files and folders."""
-    return [(stat.st_mtime_ns, stat.st_size) for stat in map(os.stat, paths)]
 
 
 def short_hash(values):

@@ -1,14 +1,34 @@
 """Data sets of images, which serve shuffled batches."""
 
+import math
+import operator
 import os
 from functools import partial
 from numbers import Integral
 
 import numpy as np
+from PIL import ImageColor
 
 from facegen.data.cache import ImageSet, open_or_decode, short_hash
-from facegen.data.decode import CROP_VERSION, decode_files, is_image, require_images
+from facegen.data.crop import (
+    BACKGROUND,
+    CROP_VERSION,
+    DEEP,
+    SEVERAL,
+    TRANSPARENT,
+    WHITE_OF_16_BITS,
+    get_square,
+)
+from facegen.data.decode import decode_files
 from facegen.data.idx import decode_idx, idx_header
+from facegen.data.listing import (
+    Listing,
+    current_state,
+    is_image,
+    list_files,
+    list_images,
+    summary_of,
+)
 from facegen.data.sources import DATASETS, choose, download_extract
 from facegen.images import CHANNELS, to_data_range
 
@@ -37,6 +57,9 @@ class Dataset:
         height=28,
         seed=0,
         shuffle=True,
+        background=BACKGROUND,
+        white_level=None,
+        decode_anew=False,
     ):
         """Open the decoded images, decoding them into a cache beside the data if need be.
 
@@ -53,6 +76,10 @@ class Dataset:
             height: Of the decoded images, in pixels.
             seed: With the number of the epoch, decides the order of the images.
             shuffle: False keeps the order of the files in every epoch.
+            background: Of 'folder': the colour seen through transparent pixels, as Pillow names it.
+            white_level: Of 'folder': what is white in images of 16 or 32 bits, which may use less than
+                they hold; None for 65,535.
+            decode_anew: Whether to make the cache again, even where no change is seen.
 
         Raises:
             ValueError: An unknown name, no images, none that can be decoded, or a bad IDX file.
@@ -66,18 +93,19 @@ class Dataset:
             if dataset_name == 'folder':
                 raise ValueError("the data set 'folder' needs data_files, a folder of images")
             data_files = download_extract(dataset_name, data_path, data=data)
-        image_set = find_image_set(DATASETS[dataset_name], data_files, width, height)
+        options = reading_options(dataset_name, background, white_level)
+        image_set = find_image_set(DATASETS[dataset_name], data_files, width, height, options)
         self.image_mode = DATASETS[dataset_name].mode
-        self.pixels, self.skipped, self.sha256 = open_or_decode(image_set)
+        contents = open_or_decode(image_set, anew=decode_anew)
+        self.pixels, self.skipped, notes, self.sha256 = contents
         self.shape = self.pixels.shape
         self.seed = seed
         self.shuffle = shuffle
         self._next_epoch = 0
         if self.skipped:
-            named = ', '.join(f'{path} ({reason})' for path, reason in self.skipped[:5])
-            more = ', …' if len(self.skipped) > 5 else ''
-            count = len(self.pixels) + len(self.skipped)
-            print(f'skipped {len(self.skipped):,} unreadable of {count:,}: {named}{more}')
+            print(summary_of(self.skipped, len(self.pixels) + len(self.skipped)))
+        for line in lines_about(notes, background, white_level):
+            print(line)
 
     @property
     def identity(self):
@@ -130,11 +158,42 @@ def require_whole(*, least, **named):
             raise ValueError(f'{name} is {value!r}; choose a whole number from {least} up')
 
 
-def find_image_set(source, data_files, width, height):
+def reading_options(dataset_name, background, white_level):
+    """Return what `DataSource.read` of a data set is told; raise ValueError for what it is not."""
+    ImageColor.getrgb(background)  # a ValueError for what is no colour
+    if white_level is not None and not white_level > 0:
+        raise ValueError(f'white_level is {white_level!r}; choose a number above 0')
+    options = {'background': background, 'white_level': white_level}
+    if dataset_name == 'folder':
+        return options
+    if options != {'background': BACKGROUND, 'white_level': None}:
+        raise ValueError('background and white_level are for a folder of images')
+    return {}
+
+
+def lines_about(notes, background, white_level):
+    """Yield what users should know about images that are used; `notes` are {kind: (number, level)}."""
+    if TRANSPARENT in notes:
+        number, _ = notes[TRANSPARENT]
+        yield f'{number:,} of the images are transparent in part, on {background} (background)'
+    if SEVERAL in notes:
+        number, _ = notes[SEVERAL]
+        yield f'{number:,} of the files hold several images, of which the first is used'
+    if DEEP in notes:
+        number, level = notes[DEEP]
+        if not white_level and level <= WHITE_OF_16_BITS / 2:
+            likely = 2 ** math.ceil(math.log2(level + 1)) - 1
+            yield (
+                f'{number:,} of the images have 16 bits, of which they use levels up to {level:,.0f} of '
+                f'{WHITE_OF_16_BITS:,}, so they are dark; if {likely:,} is white, say so by white_level'
+            )
+
+
+def find_image_set(source, data_files, width, height, options):
     """Return the `ImageSet` of a list of files, of a folder or of an IDX file."""
     shape = height, width, CHANNELS[source.mode]
-    rule = f'{source.read.__name__} {CROP_VERSION}'
-    read = partial(source.read, width=width, height=height, mode=source.mode)
+    rule = ', '.join([f'{source.read.__name__} {CROP_VERSION}', *map(str, options.values())])
+    read = partial(source.read, width=width, height=height, mode=source.mode, **options)
     if not isinstance(data_files, (str, os.PathLike)):
         files = [os.path.expanduser(file) for file in data_files]
         if not files:
@@ -145,8 +204,7 @@ def find_image_set(source, data_files, width, height):
         path = folder_of(files[0])
         names = [os.path.abspath(file).removeprefix(os.path.abspath(path)) for file in files]
         rule += f', list {short_hash(names)}'
-        places, locate = sorted(set(map(folder_of, files))), files.__getitem__
-        find = partial(range, len(files))
+        find, locate = partial(list_files, files), files.__getitem__
     else:
         path = os.path.expanduser(data_files)
         wanted = 'expected a folder, an IDX file or a list of files'
@@ -162,15 +220,14 @@ def find_image_set(source, data_files, width, height):
                 source.mode,
                 shape,
                 'idx',
-                places=[path],
-                find=lambda: range(idx_header(path)[0]),
-                locate=None,
+                find=lambda: Listing(range(idx_header(path)[0]), {0: current_state(path)}, []),
+                locate=lambda _: path,
                 decode=lambda _: decode_idx(path, width, height, source.mode),
             )
-        places, locate = [path], partial(os.path.join, path)
-        find = partial(require_images, path)
-    decode = partial(decode_files, locate=locate, read=read)
-    return ImageSet(path, source.mode, shape, rule, places, find, locate, decode)
+        find, locate = partial(list_images, path), partial(operator.add, os.path.join(path, ''))
+    alone = 'alone' if source.read is get_square else None
+    decode = partial(decode_files, locate=locate, read=read, alone=alone)
+    return ImageSet(path, source.mode, shape, rule, find, locate, decode)
 
 
 def folder_of(file):

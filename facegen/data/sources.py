@@ -1,13 +1,14 @@
 """All that is known about the data sets, in one table, and how to get one."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from facegen.data import find
-from facegen.data.decode import get_image, get_square, image_names
+from facegen.data.crop import get_image, get_square
 from facegen.data.download import File
 from facegen.data.idx import idx_header
+from facegen.data.listing import image_names
+from facegen.files import expanded
 
 
 class DataSource(NamedTuple):
@@ -120,7 +121,7 @@ def download_extract(database_name, data_path, *, data='auto', datasets=DATASETS
     """
     choose([name for name in datasets if datasets[name].sample], database_name, 'data set')
     choose(('auto', 'sample', 'full'), data, 'data')
-    dataset, data_path = datasets[database_name], Path(data_path).expanduser()
+    dataset, data_path = datasets[database_name], expanded(data_path)
     if data_path.is_file():
         raise NotADirectoryError(f'data_path {data_path} is a file; choose a folder')
     full = None

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from facegen.data import dataset
-from facegen.data.decode import get_batch, get_image
+from facegen.data.crop import get_batch, get_image
 from facegen.data.sources import download_extract
-from facegen.files import UNWRITABLE, complete, locked
+from facegen.files import UNWRITABLE, complete, expanded, locked
 from facegen.images import square_grid
 
 FOLDERS = {'mnist': 'mnist', 'celeba': 'img_align_celeba'}
@@ -40,7 +40,7 @@ class ClassicData:
         """
         if data not in ('auto', 'sample', 'full'):
             raise ValueError(f"data is {data!r}; choose 'auto', 'sample' or 'full'")
-        self.data_dir = Path(data_dir).expanduser().absolute()
+        self.data_dir = expanded(data_dir).absolute()
         self.data = data
         self.sources = {}
 

@@ -6,7 +6,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-from facegen.files import complete
+from facegen.files import complete, expanded
 from facegen.legacy import ROOT
 from facegen.legacy.data import FOLDERS, ClassicData
 
@@ -86,7 +86,7 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
     set_up = SET_UP.format(
         root=str(ROOT),
         folder=str(path.parent.absolute()),
-        data_dir=str(Path(data_dir).expanduser().absolute()),
+        data_dir=str(expanded(data_dir).absolute()),
         data=data,
         max_steps=max_steps,
     )

@@ -1,0 +1,129 @@
+"""One image file becomes pixels: the crop of a face, or the largest square of any image."""
+
+import warnings
+from contextlib import nullcontext
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+FACE_SIZE = 108  # side of the central square that holds the face in the aligned 178x218 images
+CROP_VERSION = 1  # of what get_image and get_square do; another one rebuilds the caches
+LARGE_PIXELS = 16 << 20  # of an image that is decoded while no other process decodes such a one
+LARGE_SIDE = 1024  # pixels of a large JPEG at least, which libjpeg reads at up to 1/8 of its size
+WHITE_OF_16_BITS = 65_535
+BACKGROUND = 'white'
+TRANSPARENT, SEVERAL, DEEP = 'transparent', 'several', 'deep'  # kinds of notes
+
+
+class Note(UserWarning):
+    """What is worth saying about an image that is used: args are (kind, level)."""
+
+
+def note(kind, level=0):
+    """Say something about the image that is being read; `level` matters for its kind alone."""
+    warnings.warn(Note(kind, level), stacklevel=3)
+
+
+def get_image(image_path, width, height, mode):
+    """Return an image as uint8 [height, width] for mode 'L', [height, width, 3] for 'RGB'.
+
+    An image of another size is cropped to its central 108x108 pixels, which hold the face of an
+    aligned CelebA image, and resized with Pillow's bilinear filter.
+    """
+    with Image.open(image_path) as image:
+        cropped = image
+        if image.size != (width, height):
+            cropped = crop_centre(image, FACE_SIZE).resize((width, height), Image.BILINEAR)
+        return np.array(cropped.convert(mode))
+
+
+def get_batch(image_files, width, height, mode):
+    """Return the images as float32 [num_files, height, width, channels], 0 to 255."""
+    images = np.array([get_image(file, width, height, mode) for file in image_files], np.float32)
+    return images if images.ndim == 4 else images[..., np.newaxis]
+
+
+def get_square(
+    image_path, width, height, mode, *, background=BACKGROUND, white_level=None, alone=nullcontext
+):
+    """Return an image like `get_image`, of its largest central square, turned upright.
+
+    Args:
+        image_path: Any image that Pillow reads; of several in a file, the first.
+        width: Of the result, in pixels.
+        height: Of the result, in pixels.
+        mode: 'L' or 'RGB'.
+        background: Colour, as Pillow names them, that is seen through transparent pixels.
+        white_level: What is white in an image of more than 8 bits; None for the greatest of 16 bits.
+        alone: () -> context in which an image of more than LARGE_PIXELS is decoded.
+
+    Raises:
+        ValueError: 32 bits of grey without a `white_level`.
+
+    """
+    with Image.open(image_path) as image:
+        is_large = image.width * image.height > LARGE_PIXELS
+        bits = bits_of(image)
+        with alone() if is_large else nullcontext():
+            if is_large:
+                image.draft(image.mode, (LARGE_SIDE, LARGE_SIDE))  # of JPEG; no other can
+            square = crop_centre(image, min(image.size))
+        if image.format != 'MPO' and getattr(image, 'is_animated', False):
+            note(SEVERAL)  # the others of an MPO are no pictures, but depths and the like
+    if bits > 8:
+        square = eight_bits(square, bits, white_level)
+    upright = ImageOps.exif_transpose(opaque(square, background).convert(mode))
+    return np.array(upright.resize((width, height), Image.BILINEAR))
+
+
+def crop_centre(image, side):
+    """Return the central square of a Pillow image; what lies outside the image is black."""
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def bits_of(image):
+    """Return how many bits a level of a Pillow image has in its file, which is not decoded yet."""
+    if image.mode in ('I', 'F'):
+        return 16 if image.format == 'PPM' else 32  # Pillow makes 16 bits of any PGM
+    return 16 if ';16' in f'{image.mode} {image.tile}' else 8
+
+
+def eight_bits(image, bits, white_level):
+    """Return a Pillow image of 16 or 32 bits with levels from 0 to 255, which is `white_level`."""
+    if bits == 32 and white_level is None:
+        raise ValueError('32 bits of grey, whose white is unknown: give it as white_level')
+    info, alpha = dict(image.info), None
+    key = info.pop('transparency', None)  # the level or the colour of transparent pixels
+    if image.mode[0] in 'IF':
+        values = np.nan_to_num(np.asarray(image))
+        if key is not None:
+            alpha = 255 * (values != key)
+    else:  # Pillow has kept the upper 8 bits
+        if key:
+            image.info['transparency'] = tuple(level >> 8 for level in key)
+        *colours, alpha = np.moveaxis(np.asarray(image.convert('RGBA')), -1, 0)
+        values = 257.0 * np.stack(colours, -1)
+    note(DEEP, float(values.max()))
+    levels = np.clip(values * (255 / (white_level or WHITE_OF_16_BITS)), 0, 255)
+    result = Image.fromarray(np.rint(levels).astype(np.uint8))
+    if alpha is not None:
+        result.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+    result.info = info  # with the EXIF
+    return result
+
+
+def opaque(image, background):
+    """Return a Pillow image with `background` where it is transparent."""
+    if not image.has_transparency_data:
+        return image
+    image = image.convert('LA') if image.mode == 'La' else image
+    colours = image.convert('RGBA')
+    least_alpha, _ = colours.getchannel('A').getextrema()
+    if least_alpha == 255:
+        return colours
+    note(TRANSPARENT)
+    canvas = Image.new('RGBA', colours.size, ImageColor.getrgb(background)[:3])
+    canvas.alpha_composite(colours)
+    canvas.info = colours.info
+    return canvas

@@ -1,0 +1,185 @@
+"""Which files of a folder are to be decoded, and what is left out and why."""
+
+import errno
+import os
+import re
+import stat
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+SUFFIXES = '.jpg', '.jpeg', '.png'  # of the published faces; images of one's own may have any
+GONE = -1, -1  # the state of what is not there
+FOLDER = 'folder'
+LEFT_BEHIND = 'left by a file manager or by version control'
+BROKEN_LINK, LINK_TO_ITSELF = 'a broken link', 'a link to itself'
+READ_ALREADY = 'a link to a folder that is read already'
+OF_THIS_PROJECT = 'a run or a cache of this project'
+SPECIAL, FORBIDDEN = 'no regular file', 'not readable for this user'
+MANAGERS = {  # besides hidden files and folders
+    '__macosx', '@eadir', 'desktop.ini', 'ehthumbs.db', 'icon\r', 'lost+found', 'thumbs.db',
+    '$recycle.bin', 'system volume information',
+}  # fmt: skip
+GROUPS_NAMED, NAMED = (
+    6,
+    3,
+)  # reasons, and files or endings of each, in a line about what is not used
+OF_LINKS = {errno.ENOENT: BROKEN_LINK, errno.ELOOP: LINK_TO_ITSELF}
+
+
+class Listing(NamedTuple):
+    """What there is to decode."""
+
+    keys: list | range  # of the images, in order
+    states: (
+        dict  # {key: state} of files and folders that change when images do, before they are read
+    )
+    left_out: list[tuple]  # (key, reason)
+
+
+def list_images(folder):
+    """Return the `Listing` of all files in a folder and in its folders, whose keys are relative paths.
+
+    Whether a file is an image, its contents decide when it is decoded. Links are followed, and each
+    folder is read once, so that circles of links end.
+    """
+    files, left_out, states, entered = [], [], {}, set()
+    folders, links = [''], []
+    while folders or links:
+        inside = folders.pop() if folders else links.pop()
+        place = os.path.join(folder, inside)
+        about = os.stat(place)
+        identity = about.st_dev, about.st_ino
+        reason = READ_ALREADY if identity in entered else reason_to_pass(place)
+        if inside and reason:
+            left_out.append((inside, reason))
+            continue
+        entered.add(identity)
+        states[inside and inside + os.sep] = state_of(about)
+        try:
+            with os.scandir(place) as entries:
+                found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        except PermissionError:
+            if not inside:
+                raise
+            left_out.append((inside, FORBIDDEN))
+            continue
+        for entry in found:
+            name = os.path.join(inside, entry.name)
+            kind, reason = kind_of(entry)
+            if kind is FOLDER:
+                (links if entry.is_symlink() else folders).append(name)
+                continue
+            if reason:
+                left_out.append((name, reason))
+            else:
+                files.append(name)
+            if reason is not LEFT_BEHIND:
+                states[name] = kind
+    states = dict(sorted(states.items(), key=lambda item: (not is_folder(item[0]), parts(item[0]))))
+    return Listing(
+        sorted(files, key=parts), states, sorted(left_out, key=lambda pair: parts(pair[0]))
+    )
+
+
+def kind_of(entry):
+    """Return (FOLDER or the state, None or why it is left out) of what a folder holds."""
+    if is_left_behind(entry.name):
+        return GONE, LEFT_BEHIND
+    try:
+        about = entry.stat()
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            return GONE, FORBIDDEN
+        if not entry.is_symlink():
+            raise
+        return GONE, OF_LINKS.get(error.errno, f'a link that leads nowhere ({error.strerror})')
+    if stat.S_ISDIR(about.st_mode):
+        return FOLDER, None
+    return state_of(about), None if stat.S_ISREG(about.st_mode) else SPECIAL
+
+
+def parts(name):
+    """Return what relative paths are sorted by, so that the files of a folder stay together."""
+    return name.split(os.sep)
+
+
+def reason_to_pass(folder):
+    """Return why a folder is left out, or None."""
+    inside = partial(os.path.join, folder)
+    is_run = os.path.isfile(inside('config.json')) and os.path.isdir(inside('checkpoints'))
+    is_cache = folder.endswith('.cache') and any(Path(folder).glob('*/pixels.u8'))
+    return OF_THIS_PROJECT if is_run or is_cache else None
+
+
+def summary_of(left_out, count):
+    """Return one line that says what is not used, and why, of `count` files; `left_out` are (path, reason)."""
+    groups = {}
+    for path, reason in left_out:
+        groups.setdefault(re.sub(r'\d+', '#', reason), []).append((path, reason))
+    groups = sorted(groups.values(), key=len, reverse=True)
+    texts = [
+        f'{len(group):,} {group[0][1]} ({examples_of(group)})' for group in groups[:GROUPS_NAMED]
+    ]
+    more = sum(map(len, groups[GROUPS_NAMED:]))
+    texts += [f'{more:,} for other reasons'] if more else []
+    return f'not used, {len(left_out):,} of {count:,}: {"; ".join(texts)}'
+
+
+def examples_of(group):
+    """Return the endings of more than a few files, and some of their paths."""
+    paths = [path for path, _ in group]
+    named = ', '.join(paths[:NAMED])
+    if len(paths) <= NAMED:
+        return named
+    endings = Counter(os.path.splitext(path)[1].lower() or 'no ending' for path in paths)
+    return f'{", ".join(ending for ending, _ in endings.most_common(NAMED))}: {named}, …'
+
+
+def is_folder(key):
+    """Tell whether a key of `Listing.states` is that of a folder."""
+    return isinstance(key, str) and (not key or key.endswith(os.sep))
+
+
+def is_left_behind(name):
+    """Tell whether a file or a folder has a name that users do not give."""
+    return name.startswith('.') or name.lower() in MANAGERS
+
+
+def state_of(about):
+    """Return (time of the last change, size), which differ after a change, of an `os.stat`."""
+    return about.st_mtime_ns, about.st_size
+
+
+def list_files(paths):
+    """Return the `Listing` of a list of files, whose keys are their positions."""
+    keys = range(len(paths))
+    return Listing(keys, dict(zip(keys, map(current_state, paths), strict=True)), [])
+
+
+def current_state(path):
+    """Return the `state_of` a path now, GONE where there is none."""
+    try:
+        return state_of(os.stat(path))
+    except (OSError, ValueError):  # the latter for a name that no file can have
+        return GONE
+
+
+# The published faces, known by their names ----------------------------------------------------------
+
+
+def is_image(path):
+    """Return whether `path` is named like an image, which a system's `._name.jpg` is not."""
+    name = os.path.basename(path).lower()
+    return name.endswith(SUFFIXES) and not name.startswith('.')
+
+
+def image_names(folder):
+    """Return the sorted names of the images in `folder`; none where there is no such folder."""
+    if os.path.isfile(folder):
+        raise NotADirectoryError(f'{folder} is a file; expected a folder: move it away')
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if is_image(entry.name) and entry.is_file())
