@@ -1,6 +1,7 @@
 """What `generate` and `export` write: files and folders that appear when they are complete."""
 
 import math
+import mimetypes
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from facegen.files import expanded
 from facegen.images import as_image, mode_of, square_grid
 
 FOLDER = ''  # the ending of a path that is to be a folder
@@ -26,10 +28,14 @@ class Output(NamedTuple):
 
     @classmethod
     def named(cls, text):
-        """Return the output of that name; one without an ending, or that ends in a slash, is a folder."""
-        path = Path(text).expanduser()
+        """Return the output of that name: a folder where it ends in a slash, or in no file's ending.
+
+        The endings of 'v1.0' and 'faces_2024.05.01' are none.
+        """
+        path = expanded(text)
         is_folder = text.endswith(('/', os.sep))
-        return cls(path, FOLDER if is_folder else path.suffix.lower())
+        is_ending = path.suffix[1:].isalpha() or mimetypes.guess_type(path.name)[0]
+        return cls(path, path.suffix.lower() if is_ending and not is_folder else FOLDER)
 
     def check(self, kinds):
         """Raise ValueError or OSError if nothing can be written there; `kinds` are {ending: meaning}.
@@ -39,7 +45,10 @@ class Output(NamedTuple):
         if self.kind not in kinds:
             names = {kind: f'FILE{kind}' if kind else 'FOLDER' for kind in kinds}
             known = ', '.join(f'{names[kind]} ({meaning})' for kind, meaning in kinds.items())
-            raise ValueError(f'--out {self.path} ends in {self.kind}; choose one of {known}')
+            raise ValueError(
+                f'--out {self.path} ends in {self.kind}; choose one of {known}; a folder of that '
+                'name is written with / at its end'
+            )
         parent = self.path.parent
         if not parent.is_dir():
             raise FileNotFoundError(f'--out {self.path}: there is no folder {parent}')

@@ -119,7 +119,7 @@ def test_single_pictures(run, tmp_path, monkeypatch, capsys):
     arguments = ['generate', str(run), '--count', '3', '--out']
     assert main([*arguments, 'a.npy']) == 0
     images = np.load('a.npy', allow_pickle=False)
-    for folder in 'faces', 'v1.0/':
+    for folder in 'faces', 'v1.0', 'faces_2024.05.01', 'model.v2', 'a.gif/':
         assert main([*arguments, folder]) == 0
         assert f'{folder.strip("/")}: 3 images, drawn' in capsys.readouterr().out
         files = sorted(Path(folder).iterdir())
@@ -259,7 +259,7 @@ def test_evaluate_a_run(digit_sample, digit_data, tmp_path, capfd, monkeypatch):
         (np.zeros([200, 30, 30, 1], np.uint8), 'knows [28, 28, 1] only'),
         (
             np.zeros([19, 28, 28, 1], np.uint8),
-            'there are 19 generated images; expected at least 20',
+            'the number of generated images is 19; expected at least 20',
         ),
         (np.zeros([200, 28, 28, 3], np.uint8), '--dataset is missing'),
         (np.array([{}] * 200), 'cannot be read'),
@@ -374,8 +374,8 @@ def test_help_explains_every_option():
         (['generate', 'RUN', '--count', '0', '--out', 'a.npy'], '0 is too small'),
         (['generate', 'RUN'], 'required: --out'),
         (['evaluate'], 'required: RUN|FILE.npy'),
-        (['evaluate', 'missing'], 'there is no run folder and no file missing'),
-        (['evaluate', 'EMPTY'], 'is no run folder'),
+        (['evaluate', 'missing'], 'there is no run folder, no file and no folder missing'),
+        (['evaluate', 'EMPTY'], 'is neither the run folder of a training nor holds images'),
         (['evaluate', 'RUN'], '--dataset is missing'),
         (['evaluate', 'RUN', '--dataset', 'cifar'], 'neither mnist nor celeba nor a folder'),
         (['evaluate', 'RUN', '--count', '0'], '0 is too small'),

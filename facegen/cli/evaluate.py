@@ -7,8 +7,8 @@ from contextlib import redirect_stdout
 from facegen.cli.options import (
     add_dataset_options,
     add_weights_option,
-    data_files,
     kind_of,
+    open_dataset,
     path,
     whole_number,
 )
@@ -24,9 +24,10 @@ def add_options(parser):
     """Add the options of this verb to its parser."""
     parser.add_argument(
         'source',
-        metavar='RUN|FILE.npy',
+        metavar='RUN|FILE.npy|FOLDER',
         type=path,
-        help='the run folder of a training, or images: uint8 [count, height, width, channels]',
+        help='the run folder of a training; or images: uint8 [count, height, width, channels], or a '
+        'folder of them, such as generate writes',
     )
     add_dataset_options(
         parser,
@@ -57,15 +58,15 @@ def run(arguments):
 def scores_of(arguments):
     """Return what `run` prints."""
     from facegen import evaluation
-    from facegen.data.dataset import Dataset
     from facegen.data.sources import DATASETS
     from facegen.run import RunFolder
 
     source = arguments.source
     if not source.exists():
-        raise FileNotFoundError(f'there is no run folder and no file {source}')
-    if source.is_file():
-        images = images_in(source)
+        raise FileNotFoundError(f'there is no run folder, no file and no folder {source}')
+    is_run = (source / 'config.json').is_file()
+    if not is_run:
+        images = images_of_folder(source) if source.is_dir() else images_in(source)
         count = getattr(arguments, 'count', len(images))
         if count > len(images):
             raise ValueError(f'--count is {count}, but {source} holds {len(images)}; choose fewer')
@@ -86,7 +87,7 @@ def scores_of(arguments):
         arguments.dataset = 'mnist'
     name = kind_of(arguments.dataset)
     _, height, width, _ = shape
-    real = Dataset(name, data_files(arguments), width=width, height=height).pixels
+    real = open_dataset(arguments, width, height).pixels
     evaluation.check_shapes(shape, name, real.shape)
     if images is None:
         from facegen.sampling import generate
@@ -107,12 +108,54 @@ def images_in(file):
     """Return the images of an .npy file, uint8 [n, h, w, c], as a memory map."""
     import numpy as np
 
+    from facegen.files import UNSUPPORTED, say_without_maps
+
     expected = 'expected uint8 [count, height, width, 1 or 3], as generate --out FILE.npy writes it'
     try:
         # Unlike np.load, it never unpickles, and takes no other format
         images = np.lib.format.open_memmap(file, mode='r')
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        say_without_maps(error.strerror, file.stat().st_size)
+        with file.open('rb') as opened:
+            images = np.lib.format.read_array(opened, allow_pickle=False)
     except ValueError as error:
         raise ValueError(f'{file} cannot be read ({error}); {expected}') from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(f'{file} holds {images.dtype} {list(images.shape)}; {expected}')
     return images
+
+
+def images_of_folder(folder):
+    """Return the images of a folder, all of one size, as uint8 [n, h, w, c]."""
+    import numpy as np
+    from PIL import Image
+
+    from facegen.data.decode import decode_some
+    from facegen.data.listing import list_images, summary_of
+    from facegen.images import CHANNELS
+
+    def read(file):
+        with Image.open(file) as image:
+            mode = 'L' if image.mode in ('1', 'L') else 'RGB'
+            return np.array(image.convert(mode)).reshape(image.height, image.width, CHANNELS[mode])
+
+    listing = list_images(folder)
+    images, left_out = [], [(str(folder / key), reason) for key, reason in listing.left_out]
+    for file in (str(folder / key) for key in listing.keys):
+        decoded = decode_some([file], read)
+        images.extend(decoded.images)
+        left_out += [(file, reason) for _, reason in decoded.skipped]
+    if not images:
+        raise FileNotFoundError(
+            f'{folder} is neither the run folder of a training nor holds images'
+        )
+    if left_out:
+        print(summary_of(left_out, len(images) + len(left_out)))
+    shapes = sorted({image.shape for image in images})
+    if len(shapes) > 1:
+        raise ValueError(
+            f'{folder} holds images of {shapes[0]} and of {shapes[1]}; expected one size'
+        )
+    return np.stack(images)

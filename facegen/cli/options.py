@@ -6,7 +6,10 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
+from facegen.files import expanded
 from facegen.recipes import Recipe, renamed
+
+PUBLISHED = 'mnist', 'celeba'
 
 
 def whole_number(lowest):
@@ -38,12 +41,25 @@ def output(text):
     """Return the `Output` that a text names."""
     from facegen.output import Output
 
-    return Output.named(text)
+    return clearly(Output.named, text)
 
 
 def path(text):
     """Return a path, with the home folder for a leading `~`, which shells leave in `--out=~/x`."""
-    return Path(text).expanduser()
+    return clearly(expanded, text)
+
+
+def clearly(parse, text):
+    """Return what `parse` makes of a text; argparse shows the text of its ValueError."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(error) from error
+
+
+def dataset(text):
+    """Return a name of a published data set, or a path, as a string."""
+    return os.fspath(path(text)) if text.startswith('~') else text
 
 
 def add_run_option(parser):
@@ -62,15 +78,33 @@ def add_weights_option(parser):
 
 
 def add_dataset_options(parser, dataset_help, *, required):
-    """Add to a verb the options that say which real images it uses."""
+    """Add to a verb the options that say which real images it uses, and how they are read."""
     parser.add_argument(
         '--dataset',
-        type=os.path.expanduser,
+        type=dataset,
         required=required,
         default=argparse.SUPPRESS,
         help=dataset_help,
     )
     add_data_options(parser)
+    parser.add_argument(
+        '--background',
+        metavar='COLOUR',
+        default='white',
+        help='of a folder: the colour seen through transparent pixels, such as black or #00ff00',
+    )
+    parser.add_argument(
+        '--white-level',
+        type=float,
+        default=argparse.SUPPRESS,
+        help='of a folder: what is white in images of 16 or 32 bits, such as 4095 for those of 12 '
+        '(default: 65,535)',
+    )
+    parser.add_argument(
+        '--decode-anew',
+        action='store_true',
+        help='decode all images again, even if no change to them is seen',
+    )
 
 
 def add_data_options(parser):
@@ -86,22 +120,42 @@ def add_data_options(parser):
 
 
 def kind_of(dataset):
-    """Return the name of `--dataset` in the table of data sets: 'folder' for a path."""
-    if dataset in ('mnist', 'celeba'):
+    """Return the name of `--dataset` in the table of data sets: 'folder' or 'mnist' for a path."""
+    if dataset in PUBLISHED:
         return dataset
     if dataset and Path(dataset).is_dir():
         return 'folder'
-    raise ValueError(f'--dataset {dataset} is neither mnist nor celeba nor a folder of images')
+    if dataset and Path(dataset).is_file():
+        from facegen.data.idx import idx_header
+
+        idx_header(dataset)  # a ValueError for a file of another format
+        return 'mnist'
+    raise ValueError(
+        f'--dataset {dataset} is neither mnist nor celeba nor a folder of images nor an IDX file'
+    )
 
 
-def data_files(arguments):
-    """Return the files of `--dataset`, which are fetched where they are missing."""
+def open_dataset(arguments, width, height, *, seed=0):
+    """Return the `Dataset` of `--dataset`, whose files are fetched where they are missing."""
+    from facegen.data.dataset import Dataset
     from facegen.data.sources import download_extract
 
     name = kind_of(arguments.dataset)
-    if name == 'folder':
-        return arguments.dataset
-    return download_extract(name, arguments.data_dir, data=arguments.data)
+    files = arguments.dataset
+    if files in PUBLISHED:
+        if Path(files).exists():
+            print(f'--dataset {files} is the published one; --dataset ./{files} is yours')
+        files = download_extract(name, arguments.data_dir, data=arguments.data)
+    return Dataset(
+        name,
+        files,
+        width=width,
+        height=height,
+        seed=seed,
+        background=arguments.background,
+        white_level=vars(arguments).get('white_level'),
+        decode_anew=arguments.decode_anew,
+    )
 
 
 def run_and_step(arguments):

@@ -2,13 +2,14 @@
 
 import argparse
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from facegen.cli.options import (
     add_dataset_options,
-    data_files,
     kind_of,
+    open_dataset,
     path,
     setting,
     whole_number,
@@ -31,7 +32,11 @@ def add_options(parser):
 
 def add_image_options(parser):
     """Add what is trained on, and how often and in which size it is shown."""
-    add_dataset_options(parser, 'mnist, celeba, or a folder of JPEG or PNG images', required=True)
+    add_dataset_options(
+        parser,
+        'mnist, celeba, a folder of images, or an IDX file of digits or the like',
+        required=True,
+    )
     parser.add_argument(
         '--epochs',
         type=whole_number(1),
@@ -141,16 +146,10 @@ def run(arguments):
     recipe = replace(recipe, **{'image_size': arguments.image_size} | changes)
 
     from facegen import notebook, session
-    from facegen.data.dataset import Dataset
     from facegen.evaluation import QuickEvaluation
 
-    dataset = Dataset(
-        name,
-        data_files(arguments),
-        width=recipe.image_size,
-        height=recipe.image_size,
-        seed=arguments.seed,
-    )
+    dataset = open_dataset(arguments, recipe.image_size, recipe.image_size, seed=arguments.seed)
+    recipe = fitting(recipe, dataset.shape[0], is_given='batch_size' in changes)
     print(f'{dataset.shape[0]:,} images; training on {session.device()}')
     limited = 'max_steps' in options or 'minutes' in options
     knobs = notebook.parameters()
@@ -168,9 +167,7 @@ def run(arguments):
         print_every=knobs['print_every'],
         show_every=knobs['show_every'],
         show_n_images=knobs['show_n_images'],
-        run_dir=options.get(
-            'run_dir', Path(knobs['runs_dir'], Path(arguments.dataset).resolve().name)
-        ),
+        run_dir=options.get('run_dir') or default_run_dir(knobs['runs_dir'], arguments.dataset),
         resume=arguments.resume and options.get('run_dir', True),
         max_steps=options.get('max_steps'),
         minutes=options.get('minutes'),
@@ -178,6 +175,36 @@ def run(arguments):
         evaluation=QuickEvaluation(name, dataset.pixels),
     )
     print(f'run folder: {run_dir}')
+
+
+def fitting(recipe, count, *, is_given):
+    """Return a recipe whose batches are not larger than a data set of `count` images.
+
+    Raises ValueError where too large batches are not the recipe's default, but `is_given`.
+    """
+    if count < 2:
+        raise ValueError(
+            f'--dataset holds {count} image that can be used; a training needs 2 or more'
+        )
+    if recipe.batch_size <= count:
+        return recipe
+    if is_given:
+        raise ValueError(
+            f'batch_size is {recipe.batch_size}, but there are {count:,} images; choose --batch-size '
+            f'{count} or less'
+        )
+    print(f'--batch-size is {count} instead of {recipe.batch_size}, since there are no more images')
+    return replace(recipe, batch_size=count)
+
+
+def default_run_dir(runs_dir, dataset):
+    """Return the run folder of a data set; beside a folder of images rather than among them."""
+    place = Path(dataset).resolve()
+    if place.is_dir() and Path(runs_dir).resolve().is_relative_to(place):
+        run_dir = Path(os.path.relpath(place.parent)) / runs_dir / place.name
+        print('the run is kept outside the folder of images; --run-dir names another place')
+        return run_dir
+    return Path(runs_dir, place.stem if place.is_file() else place.name)
 
 
 def default_epochs(name, count, recipe):
