@@ -9,7 +9,8 @@ from PIL import Image, ImageColor, ImageOps
 FACE_SIZE = 108  # side of the central square that holds the face in the aligned 178x218 images
 CROP_VERSION = 1  # of what get_image and get_square do; another one rebuilds the caches
 LARGE_PIXELS = 16 << 20  # of an image that is decoded while no other process decodes such a one
-LARGE_SIDE = 1024  # pixels of a large JPEG at least, which libjpeg reads at up to 1/8 of its size
+LARGE_SIDE = 1024  # pixels that a large image keeps at least, until it is resized
+AVERAGED = 'L', 'LA', 'RGB', 'RGBA', 'CMYK', 'YCbCr'  # modes whose pixels can be averaged
 WHITE_OF_16_BITS = 65_535
 BACKGROUND = 'white'
 TRANSPARENT, SEVERAL, DEEP = 'transparent', 'several', 'deep'  # kinds of notes
@@ -67,7 +68,8 @@ def get_square(
         with alone() if is_large else nullcontext():
             if is_large:
                 image.draft(image.mode, (LARGE_SIDE, LARGE_SIDE))  # of JPEG; no other can
-            square = crop_centre(image, min(image.size))
+            side = min(image.size)
+            square = shrunk_centre(image, side) if is_large else crop_centre(image, side)
         if image.format != 'MPO' and getattr(image, 'is_animated', False):
             note(SEVERAL)  # the others of an MPO are no pictures, but depths and the like
     if bits > 8:
@@ -76,10 +78,23 @@ def get_square(
     return np.array(upright.resize((width, height), Image.BILINEAR))
 
 
+def shrunk_centre(image, side):
+    """Return the central square of a large Pillow image, its pixels averaged without another copy."""
+    factor = max(1, side // LARGE_SIDE)
+    if image.mode not in AVERAGED or 'transparency' in image.info:
+        return crop_centre(image, side)
+    return image.reduce(factor, centre(image, side))
+
+
 def crop_centre(image, side):
     """Return the central square of a Pillow image; what lies outside the image is black."""
+    return image.crop(centre(image, side))
+
+
+def centre(image, side):
+    """Return the box of the central square of a Pillow image."""
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
+    return left, top, left + side, top + side
 
 
 def bits_of(image):
