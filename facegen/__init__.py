@@ -7,6 +7,8 @@ module of the package imports it.
 import os
 import sys
 
+__version__ = '0.1.0'
+
 if 'tensorflow' not in sys.modules:  # else facegen/session.py says what to do
     os.environ['TF_USE_LEGACY_KERAS'] = '1'  # tf.layers lives in tf-keras
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # silences start-up notes, not errors

@@ -112,10 +112,16 @@ class TextBar:
         """Show the bar of a training that starts after `step`."""
         size = self.settings['batch_size']
         total = self.steps and self.steps * size
+        options['desc'] = self.progress_in_steps(step)
         self.bar = progress(total=total, initial=step * size, unit=' images', **options)
+
+    def progress_in_steps(self, step):
+        """Return how far the training is, as text."""
+        return f'step {step:,}/{self.steps:,}' if self.steps else f'step {step:,}'
 
     def move_to(self, step):
         """Move the bar to what is done after `step`, backwards where a training went back."""
+        self.bar.set_description(self.progress_in_steps(step), refresh=False)
         self.bar.update(step * self.settings['batch_size'] - self.bar.n)
 
     def note(self, line):

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-REPOSITORY, PACKAGE = Path(__file__).parents[1], Path(__file__).parent
-NOTEBOOK = REPOSITORY / 'face_generation.ipynb'
-if not NOTEBOOK.exists():
-    NOTEBOOK = PACKAGE / NOTEBOOK.name  # where pip installs it
+from facegen.files import LESSON
+
+NOTEBOOK = LESSON / 'face_generation.ipynb'
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 
 
@@ -60,7 +59,7 @@ def definitions(path=NOTEBOOK):
 @contextmanager
 def own_modules_first():
     """Import this project's `helper` and `problem_unittests`, even where old ones lie beside a script."""
-    own = str(REPOSITORY)
+    own = str(LESSON)
     sys.path.insert(0, own)
     try:
         yield

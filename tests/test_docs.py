@@ -61,7 +61,8 @@ def test_what_the_extras_ask_for_is_tested():
         for name, wanted in re.findall(r'(\w+) = (.*)', section)
     }
     assert set(re.findall(r'pip install "\.\[(\w+)\]"', README)) == set(extras)
-    lines = (ROOT / 'requirements-dev.txt').read_text(encoding='utf-8').splitlines()
+    files = [ROOT / name for name in ('requirements.txt', 'requirements-dev.txt')]
+    lines = [line for file in files for line in file.read_text(encoding='utf-8').splitlines()]
     pins = [Requirement(line) for line in lines if line and not line.startswith('#')]
     for wanted in (requirement for extra in extras.values() for requirement in extra):
         tested = [pin for pin in pins if pin.name == wanted.name]

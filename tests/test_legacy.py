@@ -13,6 +13,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+import facegen
 import helper
 from conftest import ROOT
 from facegen.cli import main
@@ -650,6 +651,14 @@ def test_installed_package_works_in_any_folder(tmp_path):
     done = run_installed(tmp_path, '-c', script)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1:] == ['5000', 'True True', f'True {tmp_path / "site"}']
+    modules = {path.name for path in (tmp_path / 'site').iterdir() if path.suffix != '.dist-info'}
+    assert modules == {'facegen', 'bin'}
+    command = tmp_path / 'site' / 'bin' / 'facegen'
+    assert (
+        run_installed(tmp_path, command, '--version').stdout == f'facegen {facegen.__version__}\n'
+    )
+    usage = run_installed(tmp_path, command, 'draw').stderr
+    assert usage.startswith("facegen: argument VERB: invalid choice: 'draw'")
     train = ['train', '--dataset', 'mnist', '--data', 'sample', '--max-steps', '1']
     done = run_installed(tmp_path, '-m', 'facegen', *train)
     assert done.returncode == 0, done.stderr
@@ -660,7 +669,8 @@ def test_the_package_asks_for_what_the_project_is_tested_with():
 
     text = Path(ROOT, 'pyproject.toml').read_text(encoding='utf-8')
     dependencies = ast.literal_eval(re.search(r'\ndependencies = (\[.*?\n\])', text, re.DOTALL)[1])
-    asked = {r.name: r.specifier for r in map(Requirement, dependencies)}
+    notebook = ast.literal_eval(re.search(r'\nnotebook = (.*)', text)[1])
+    asked = {r.name: r.specifier for r in map(Requirement, [*dependencies, *notebook])}
     lines = Path(ROOT, 'requirements.txt').read_text(encoding='utf-8').splitlines()
     pinned = [Requirement(line) for line in lines if line and not line.startswith('#')]
     assert {requirement.name for requirement in pinned} == set(asked)

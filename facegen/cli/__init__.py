@@ -2,11 +2,14 @@
 
 import argparse
 import sys
+from pathlib import Path
 
+from facegen import __version__
 from facegen.cli import evaluate, export, generate, legacy, train
 from facegen.cli.streams import unbreakable
 
-PROGRAM = 'python -m facegen'
+COMMAND = 'facegen'  # that pip installs
+PROGRAM = COMMAND if Path(sys.argv[0]).stem == COMMAND else 'python -m facegen'
 # In the order of --help. Only their functions import TensorFlow, so bad input is reported at once
 VERBS = {
     'train': train,
@@ -28,6 +31,7 @@ class Parser(argparse.ArgumentParser):
 def parser():
     """Return the parser of all verbs."""
     main = Parser(prog=PROGRAM, description='Train a face-generation GAN, and draw images with it.')
+    main.add_argument('--version', action='version', version=f'{COMMAND} {__version__}')
     verbs = main.add_subparsers(dest='verb', required=True, metavar='VERB', parser_class=Parser)
     for name, module in VERBS.items():
         verb = verbs.add_parser(

@@ -8,7 +8,7 @@ from pathlib import Path
 from facegen.data.archive import unpack
 from facegen.data.download import checksum_of, download_files, pip_download, verify
 from facegen.data.listing import image_names
-from facegen.files import UNWRITABLE, complete, locked
+from facegen.files import LESSON, UNWRITABLE, complete, locked
 
 GET_AGAIN = 'delete it and run this again'
 DIGIT_PLACES = '', 'mnist', 'MNIST', 'MNIST/raw', 'mnist/raw', 'raw'  # MNIST/raw is torchvision's
@@ -68,8 +68,7 @@ def advice_on_digits(path):
 def sample_digits(source, data_path):
     """Return the embedded digits, copied to `data_path` where it can be written."""
     file = source.sample
-    folders = Path(__file__).parents[2] / 'data', Path(__file__).parent  # repository, pip
-    embedded = first(Path.is_file, [folder / 'mnist_sample' / file.name for folder in folders])
+    embedded = LESSON / 'data' / 'mnist_sample' / file.name
     path = data_path / 'mnist_sample' / file.name
     try:
         if not path.is_file():

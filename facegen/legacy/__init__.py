@@ -14,7 +14,9 @@ from functools import lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]  # the repository, or where pip has installed it
+from facegen.files import LESSON
+
+ROOT = Path(__file__).parents[2]  # from where `import facegen` finds this
 DATA_DIR = Path('~', '.cache', 'facegen')  # of a live kernel, in whose folder nothing is written
 
 
@@ -53,11 +55,11 @@ def _install():
 
 @lru_cache
 def original(name):
-    """Return this project's top-level module, even if an old one lies beside the notebook.
+    """Return this project's module, even if an old one lies beside the notebook.
 
     It is loaded once, before `import tensorflow` gives what a notebook expects.
     """
-    spec = spec_from_file_location(name, ROOT / f'{name}.py')
+    spec = spec_from_file_location(name, LESSON / f'{name}.py')
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
