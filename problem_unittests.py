@@ -350,7 +350,8 @@ def _require_image_range(call, low, high):
     )
     _require(
         low < -0.6 and high > 0.6,
-        f'{seen} stay in [{low:.3g}, {high:.3g}]: end with tf.tanh, without scaling it.',
+        f'{seen} stay in [{low:.3g}, {high:.3g}]: end with tf.tanh, without scaling it. (Half of it suits '
+        'a `train` that does not double its batches.)',
     )
 
 

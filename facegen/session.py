@@ -10,17 +10,12 @@ from contextlib import contextmanager
 
 from facegen.machine import cpu_count, has_bfloat16
 
-if os.environ.get('TF_USE_LEGACY_KERAS') != '1':
-    raise ImportError(
-        'TensorFlow was imported before facegen, so tf.layers would fail in every cell; '
-        'restart the kernel and import facegen first'
-    )
-
 START_UP_LINES = (
     b'All log messages before absl::InitializeLog()',
     b'oneDNN custom operations are on',
     b'Could not find cuda drivers',
     b'failed call to cuInit',
+    b'factory for plugin',  # up to TensorFlow 2.19
 )
 
 
@@ -59,6 +54,10 @@ with without_start_up_lines():
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
     GPUS = tf.config.list_physical_devices('GPU')
+
+if vars(tf.layers).get('_tfll_keras_version', 'tf_keras') != 'tf_keras':
+    # They were used before facegen was imported, and found the Keras that has none. They look again
+    tf.layers._tfll_initialized = False
 
 
 def use_tf1():

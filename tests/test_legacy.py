@@ -1,23 +1,32 @@
 """Old notebooks: one with every trap of 2017 run as a whole, one that fails, one in a live kernel."""
 
 import ast
+import json
 import os
 import re
+import signal
+import struct
 import subprocess
 import sys
+import time
+import types
+from itertools import chain
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
+from helpers import some_digits, write_idx
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 import facegen
 import helper
 from conftest import ROOT
 from facegen.cli import main
-from facegen.legacy import data, run, steps, syntax
+from facegen.legacy import book, colab, data, run, steps, syntax
 
 MAX_STEPS = 3
 # In their order; each is a cell, and each name says what it is about.
@@ -467,7 +476,7 @@ def test_a_live_kernel_after_one_line(tmp_path, monkeypatch):
     book = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(book, resources={'metadata': {'path': str(folder)}}).execute()
     assert str(home / '.cache' / 'facegen' / 'classic' / 'auto') in texts(cells[1])
-    assert texts(cells[2]).endswith('10\n')
+    assert texts(cells[2]).endswith('120\n')  # as an epoch of the full set has
     assert texts(cells[3]).endswith('training ends after 2 steps (max_steps)\n2\n')
     assert sorted(folder.iterdir()) == before
 
@@ -493,13 +502,236 @@ def test_notebooks_of_another_kind(tmp_path, capsys, sources, message):
     assert [file.name for file in tmp_path.iterdir()] == ['gan.ipynb']
 
 
-@pytest.mark.parametrize('text', ['', '{"cells": ', '[]', '{}', 'import this'])
-def test_no_notebook(tmp_path, text):
-    (tmp_path / 'gan.ipynb').write_text(text)
-    with pytest.raises(ValueError, match=r'gan\.ipynb is not a notebook'):
-        run.read(tmp_path / 'gan.ipynb')
+MERGE = """{"cells": [
+<<<<<<< HEAD
+ {"cell_type": "code"}
+=======
+ {"cell_type": "markdown"}
+>>>>>>> theirs
+]}"""
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (b'', 'is not a notebook: it is empty; get it again'),
+        (b' \n', 'is not a notebook: it is empty; get it again'),
+        (b'{"cells": ', 'is not a notebook: no valid JSON (Expecting value: line 1 column 11'),
+        (b'import this', 'is not a notebook: no valid JSON (Expecting value: line 1 column 1'),
+        (b'[]', 'is not a notebook: it is JSON without the number of its format'),
+        (b'{}', 'is not a notebook: it is JSON without the number of its format'),
+        (b'{"nbformat": 4, "cells": 3}', 'is not a notebook: it lacks parts of one'),
+        (b'{"nbformat": 4, "cells": [{}]}', 'is not a notebook: it lacks parts of one'),
+        (b'{"nbformat": 5, "cells": []}', 'has format 5 of notebooks, of the future; save it in'),
+        (b'"\xe9"', 'is not a notebook: its byte 1 is no UTF-8; save it as UTF-8'),
+        (
+            MERGE.encode(),
+            "is not a notebook: line 2 is '<<<<<<< HEAD', which version control leaves",
+        ),
+    ],
+)
+def test_no_notebook(tmp_path, content, reason):
+    (tmp_path / 'gan.ipynb').write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f'gan.ipynb {reason}')):
+        book.read(tmp_path / 'gan.ipynb')
     with pytest.raises(FileNotFoundError, match='there is no notebook'):
-        run.read(tmp_path / 'other.ipynb')
+        book.read(tmp_path / 'other.ipynb')
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_notebooks_of_any_encoding(tmp_path, encoding):
+    path = write(tmp_path / 'gan.ipynb', [TENSORFLOW + "train('é')"])
+    path.write_bytes(path.read_text(encoding='utf-8').encode(encoding))
+    assert book.read(path).cells[1].source == TENSORFLOW + "train('é')"
+
+
+def test_what_is_saved_is_valid(tmp_path):
+    """By the schema of its format, whatever editors have put into the notebook."""
+    path = write(tmp_path / 'gan.ipynb', [TENSORFLOW + 'train()', 'x'])
+    old = json.loads(path.read_text())
+    old['nbformat_minor'] = 2
+    for cell in old['cells']:
+        cell['id'] = 'twice'  # which is not allowed before minor version 5, nor twice
+        cell['metadata'] = {'collapsed': 'maybe', 'of_an_editor': 1}
+        cell['of_another'] = True
+    old['metadata'] = {'kernelspec': {'name': 'python2', 'display_name': 'Python 2'}}
+    path.write_text(json.dumps(old))
+    book.save(book.read(path), tmp_path / 'out.ipynb')
+    saved = json.loads((tmp_path / 'out.ipynb').read_text())
+    nbformat.validate(saved)
+    assert saved['nbformat_minor'] >= 5
+    assert [cell['id'] for cell in saved['cells']] == ['cell-1', 'cell-2', 'cell-3']
+    assert saved['metadata']['kernelspec']['name'] == 'python2'
+    assert saved['cells'][1]['metadata'] == {'of_an_editor': 1}
+
+
+def test_packages_are_looked_up_before_anything_runs(tmp_path, capsys):
+    sources = [
+        'import no_such_a, os.path\nfrom no_such_b.part import c\nfrom . import d\nfrom cv9 import x',
+        '%matplotlib inline\ntry:\n    import no_such_d\nexcept ImportError:\n    pass\nprint 1',
+        'import mine, helper, problem_unittests, cPickle\nfrom google.colab import drive',
+        'def f():\n    import no_such_e\n',
+        '%%bash\nimport no_such_f',
+        TENSORFLOW + 'train(1)',
+    ]
+    path = write(tmp_path / 'gan.ipynb', sources)
+    (tmp_path / 'mine.py').write_text('')
+    assert main(['legacy', str(path), '--out', str(tmp_path / 'out.ipynb')]) == 2
+    names = 'cv9, no_such_a, no_such_b, no_such_e'
+    assert f'the notebook imports {names}, which is not installed: run ' in (
+        error := capsys.readouterr().err
+    )
+    assert error.endswith('-m pip install cv9 no_such_a no_such_b no_such_e\n')
+    assert not (tmp_path / 'out.ipynb').exists()
+
+
+def test_packages_by_the_names_that_pip_knows():
+    assert book.imports_of('import cv2, sklearn.cluster as c\nfrom skimage import io') == {
+        'cv2', 'sklearn', 'skimage',
+    }  # fmt: skip
+    assert [book.PACKAGES[name] for name in ('cv2', 'sklearn')] == [
+        'opencv-python-headless', 'scikit-learn',
+    ]  # fmt: skip
+
+
+PLACES = [
+    'import tensorflow as tf\nlayer = tf.keras.layers.Dense(2)',
+    '%load_ext facegen.legacy',
+    '%tensorflow_version 1.x\n%load_ext no_such_extension\n%no_such_magic -a\n'
+    'from google.colab import drive, files, userdata\n'
+    "drive.mount('/content/drive')\nprint(tf.placeholder(tf.float32, [2]).shape)",
+    "%%no_such_magic\nprint('its cell runs')",
+    "flags = tf.app.flags\nflags.DEFINE_integer('epochs', 3, 'how long')\nprint(flags.FLAGS.epochs)",
+    "flags.DEFINE_integer('epochs', 4, 'how long')\ntf.flags.DEFINE_string('name', 'x', '')\n"
+    'def main(arguments):\n    print(flags.FLAGS.epochs, flags.FLAGS.name, len(arguments))\n'
+    'tf.app.run()',
+    'from tensorflow.examples.tutorials.mnist import input_data\n'
+    "mnist = input_data.read_data_sets('MNIST_data', one_hot=True, validation_size=100, seed=0)\n"
+    'images, labels = mnist.train.next_batch(128)\n'
+    'print(images.shape, images.min(), images.max(), labels.sum(1).tolist() == [1] * 128)\n'
+    'print(mnist.train.num_examples, mnist.validation.images.shape, len(mnist.test.labels))',
+    'import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()',
+    '%matplotlib notebook\nplt.plot([1, 2])\nplt.show()',
+    'files.upload()',
+]
+
+
+def test_what_notebooks_of_other_places_need(tmp_path, monkeypatch):
+    """Of Colab, of scripts, of TensorFlow's tutorials; in a container, where figures go nowhere."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    monkeypatch.setenv('MPLBACKEND', 'Agg')
+    cells = [nbformat.v4.new_code_cell(source) for source in PLACES]
+    with pytest.raises(CellExecutionError, match=r"google\.colab\.files\.upload is Colab's own"):
+        NotebookClient(
+            nbformat.v4.new_notebook(cells=cells), resources={'metadata': {'path': str(tmp_path)}}
+        ).execute()
+    colabs, magic, first, second, digits, figure, other_figure = cells[2:9]
+    lines = texts(colabs).splitlines()
+    assert lines[0] == '%load_ext no_such_extension is left out: there is no such extension here'
+    assert lines[1] == '%no_such_magic is left out: there is no such magic here'
+    assert lines[2].startswith("google.colab.drive.mount is Colab's own; nothing is mounted: what")
+    assert lines[3] == '(2,)'
+    assert texts(magic).endswith('is left out: there is no such magic here\nits cell runs\n')
+    assert (texts(first), texts(second)) == ('3\n', '4 x 1\n')
+    assert '(128, 784) 0.0 1.0 True\n4400 (100, 784) 500\n' in texts(digits)
+    for cell in figure, other_figure:
+        assert any('image/png' in output.get('data', {}) for output in cell.outputs)
+
+
+def test_colab_itself_is_left_alone(monkeypatch):
+    real = types.ModuleType('google.colab')
+    monkeypatch.setitem(sys.modules, 'google.colab', real)
+    colab.install()
+    assert sys.modules['google.colab'] is real
+
+
+def test_full_digits_with_labels(tmp_path):
+    """Of all four files; where one is missing, those of the sample, whose labels are known."""
+    from facegen.legacy.tutorials import labelled, reader
+
+    classic = data.ClassicData()
+    classic.use(tmp_path, 'auto')
+    classic.source = lambda name: tmp_path / 'mnist' / 'train-images-idx3-ubyte'
+    (tmp_path / 'mnist').mkdir()
+    numbers = np.arange(20, dtype=np.uint8) % 10
+    for part, count in (('train', 20), ('t10k', 5)):
+        write_idx(tmp_path / 'mnist' / f'{part}-images-idx3-ubyte', some_digits(count))
+        labels = struct.pack('>2I', 0x801, count) + numbers[:count].tobytes()
+        (tmp_path / 'mnist' / f'{part}-labels-idx1-ubyte').write_bytes(labels)
+    images, labels, test_images, test_labels = labelled(classic)
+    assert (len(images), len(test_images), len(test_labels)) == (20, 5, 5)
+    assert labels.tolist() == numbers.tolist()
+    digits = reader(classic)(reshape=False, validation_size=4, dtype=np.uint8)
+    assert digits.train.images.shape == (16, 28, 28, 1)
+    assert digits.train.images.dtype == np.uint8
+    seen = [digits.train.next_batch(6)[1].tolist() for _ in range(8)]
+    assert sorted(chain(*seen)) == sorted(3 * labels[4:].tolist())
+    assert digits.train.epochs_completed == 2
+    (tmp_path / 'mnist' / 't10k-labels-idx1-ubyte').unlink()
+    images, labels, test_images, _ = labelled(classic)
+    assert (len(images), test_images, labels[:12].tolist()) == (5000, None, [*range(10), 0, 1])
+
+
+@pytest.mark.parametrize('max_steps', [None, 9, 30])
+def test_an_epoch_of_a_sample_lasts_as_long_as_it_would(tmp_path, monkeypatch, max_steps):
+    """By going round: as the full set's, or as many steps as are allowed."""
+    classic, limit = data.ClassicData(), steps.StepLimit()
+    classic.use(tmp_path, 'sample')
+    limit.bound(max_steps)
+    monkeypatch.setitem(data.DATASETS, 'mnist', data.DATASETS['mnist']._replace(num_images=12_000))
+    files = [str(file) for file in classic.folder('mnist').glob('*.jpg')]
+    dataset = data.dataset_class(classic, limit)('mnist', files)
+    batches = [batch[:, 14, 14, 0] for batch in dataset.get_batches(500)]
+    assert len(batches) == {None: 30, 9: 10, 30: 30}[max_steps]
+    first = np.sort(np.concatenate(batches[:10]))
+    for start in range(10, len(batches), 10):
+        np.testing.assert_array_equal(np.sort(np.concatenate(batches[start : start + 10])), first)
+
+
+def test_a_list_of_the_notebooks_own_lasts_as_it_says(tmp_path):
+    classic = data.ClassicData()
+    classic.use(tmp_path, 'sample')
+    files = [str(file) for file in classic.folder('mnist').glob('*.jpg')]
+    dataset = data.dataset_class(classic, steps.StepLimit())('mnist', files[:1000])
+    assert len(list(dataset.get_batches(500))) == 2
+
+
+SLEEPS = [
+    "print('has run')",
+    TENSORFLOW + "print('begun', flush=True)\ntrain = sum\ntrain([0])",
+    None,
+]
+SLEEPS[2] = "import time\nprint('sleeping', flush=True)\ntime.sleep(600)"
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_saves_what_has_run_and_leaves_no_kernel(tmp_path, data_dir, number):
+    path = write(tmp_path / 'gan.ipynb', SLEEPS)
+    command = [sys.executable, '-u', '-m', 'facegen', 'legacy', str(path), '--out', 'out.ipynb']
+    process = subprocess.Popen(
+        [*command, '--data-dir', str(data_dir)],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        for line in process.stdout:
+            if 'train([0])' in line:
+                break
+        time.sleep(1)  # the next cell has begun to sleep
+        kernels = psutil.Process(process.pid).children(recursive=True)
+        assert kernels
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert 'stopped; out.ipynb has all that has run' in output
+    assert 'Traceback' not in errors
+    assert psutil.wait_procs(kernels, timeout=20)[1] == []
+    cells = nbformat.read(tmp_path / 'out.ipynb', as_version=4).cells[1:]
+    assert [texts(cell) for cell in cells] == ['has run\n', 'begun\n', 'sleeping\n']
 
 
 def test_bad_targets_and_missing_data_are_told_before_anything_runs(tmp_path):

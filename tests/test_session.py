@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from conftest import ROOT
 
 
@@ -60,13 +62,32 @@ def test_a_crash_while_lines_are_held_back_is_not_silent():
     assert 'Fatal Python error: Aborted' in run(code)[1]
 
 
-def test_tensorflow_imported_too_early():
-    """Its layers would fail; the data needs none of it."""
+@pytest.mark.parametrize(
+    'used',
+    [
+        '',
+        'tf.keras.layers.Dense(3)',
+        'tf.ones([2]) + 1',
+        'getattr(tf.compat.v1.layers, "dense", None)',
+    ],
+)
+def test_tensorflow_imported_before_this_project(used):
+    """Even where Keras 3 is what it has found for its layers."""
     quiet = {'TF_USE_LEGACY_KERAS': '0', 'TF_CPP_MIN_LOG_LEVEL': '3'}
-    _, error = run('import tensorflow; from facegen import session', **quiet)
-    assert 'restart the kernel and import facegen first' in error
-    output, _ = run('import tensorflow, helper; print(helper.Dataset.__name__)', **quiet)
-    assert output == 'Dataset\n'
+    code = (
+        f'import tensorflow as tf\n{used}\n'
+        'from facegen import session\n'
+        'session.use_tf1()\n'
+        'tf = session.tf\n'
+        'with tf.Graph().as_default(), tf.Session(config=session.config()) as sess:\n'
+        '    x = tf.layers.dense(tf.zeros([2, 3]), 4)\n'
+        '    x = tf.layers.batch_normalization(x, training=True)\n'
+        '    sess.run(tf.global_variables_initializer())\n'
+        '    print(sess.run(x).shape)\n'
+    )
+    output, errors = run(code, **quiet)
+    assert output == '(2, 4)\n', errors
+    assert 'deprecated' not in errors
 
 
 def test_bfloat16_only_where_the_cpu_has_it(monkeypatch):

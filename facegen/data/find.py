@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from facegen.data.archive import unpack
@@ -20,12 +21,7 @@ def full_digits(source, data_path, download):
     """Return the full MNIST's training images, or None where they are not there."""
     folder = data_path / 'mnist'
     wanted = source.full if download else source.full[-1:]
-    places = [data_path / place for place in DIGIT_PLACES]
-
-    def find(file):
-        names = idx_names(file.name)
-        return first(Path.is_file, [place / name for place in places for name in names])
-
+    find = partial(placed_digits, data_path=data_path)
     if download and not all(map(find, wanted)):
         try:
             with locked(data_path):
@@ -38,13 +34,27 @@ def full_digits(source, data_path, download):
             print(f'mnist: test images or labels are missing; training needs none ({reason})')
     path = find(wanted[-1])
     if path is None:
-        other = first(Path.is_file, [place / name for place in places for name in OTHER_DIGITS])
+        others = [data_path / place / name for place in DIGIT_PLACES for name in OTHER_DIGITS]
+        other = first(Path.is_file, others)
         if other:
             print(f'mnist: {other} is not used; expected {wanted[-1].name} in {folder}')
     for file in wanted:
         if found := find(file):
             verify(found, file.checksum, advice_on_digits(found))
     return path
+
+
+def labelled_digits(source, data_path):
+    """Return the full MNIST's (images, labels, test images, test labels), or None if one is missing."""
+    test_images, test_labels, labels, images = (placed_digits(f, data_path) for f in source.full)
+    files = images, labels, test_images, test_labels
+    return files if all(files) else None
+
+
+def placed_digits(file, data_path):
+    """Return where a published file of MNIST lies, whatever has unpacked it; None if nowhere."""
+    places = [data_path / place for place in DIGIT_PLACES]
+    return first(Path.is_file, [place / name for place in places for name in idx_names(file.name)])
 
 
 def idx_names(name):

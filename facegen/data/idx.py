@@ -14,6 +14,8 @@ from facegen.data.download import GZIP_MAGIC
 
 IDX_HEADER = struct.Struct('>4I')  # magic number, images, rows, columns
 IDX_MAGIC = 0x00000803  # unsigned bytes in three dimensions
+LABEL_HEADER = struct.Struct('>2I')  # magic number, labels
+LABEL_MAGIC = 0x00000801  # unsigned bytes in one dimension
 LARGEST_SIDE = 1024  # pixels; a file that claims more is damaged, or made to fill the memory
 AT_ONCE = 64  # images
 
@@ -52,6 +54,18 @@ def idx_header(path):
             f'{LARGEST_SIDE} pixels'
         )
     return size
+
+
+def labels_of(path):
+    """Return the labels of an IDX file of labels, packed or not, as uint8 [n]."""
+    with open_idx(path) as file:
+        magic, count = LABEL_HEADER.unpack(read_exactly(file, LABEL_HEADER.size))
+        if magic != LABEL_MAGIC:
+            raise ValueError(
+                f'{path} is no IDX file of labels: expected it to begin with {LABEL_MAGIC:#010x}, '
+                f'found {magic:#010x}'
+            )
+        return np.frombuffer(read_exactly(file, count), np.uint8)
 
 
 @contextmanager

@@ -5,8 +5,10 @@
 
 Both call `enable`, after which `import tensorflow`, `helper`, `problem_unittests`, `distutils` and
 numpy are what such a notebook expects. One topic per file: `tf1` (TensorFlow 1 in graph mode),
-`contrib` (tf.contrib.layers), `data` (where its images are), `checks` (of its five functions),
-`steps` (the end of a training loop), `syntax` (habits of older Pythons), `run` (a whole notebook).
+`contrib` (tf.contrib.layers), `flags` (tf.app), `tutorials` (the digits of TensorFlow's tutorials),
+`data` (where its images are), `checks` (of its five functions), `steps` (the end of a training loop),
+`syntax` (habits of older Pythons), `magics` (lines with %), `colab` (google.colab), `book` (the file of
+a notebook), `run` (a whole notebook).
 """
 
 import sys
@@ -40,16 +42,24 @@ def enable(data_dir=DATA_DIR, data='auto', max_steps=None):
 @lru_cache
 def _install():
     """Install everything, once; return (ClassicData, StepLimit), which `enable` sets."""
-    from facegen.legacy import checks, syntax, tf1
+    from facegen.legacy import checks, colab, magics, syntax, tf1, tutorials
     from facegen.legacy.data import ClassicData, helper_of_2017
     from facegen.legacy.steps import StepLimit
 
     limit, ours = StepLimit(), original('problem_unittests')
     classic = ClassicData()
-    syntax.install()
+    before = sys.modules.get('tensorflow')
+    shell = sys.modules.get('IPython') and sys.modules['IPython'].get_ipython()
+    syntax.install(shell)
+    colab.install()
     sys.modules['helper'] = helper_of_2017(classic, limit)
     tensorflow = tf1.install(limit)
+    tutorials.install(classic, tensorflow)
     sys.modules['problem_unittests'] = checks.course_and_ours(ours, tensorflow)
+    if shell:
+        magics.install(shell)
+        names = [name for name, value in shell.user_ns.items() if before and value is before]
+        shell.user_ns.update(dict.fromkeys(names, tensorflow))  # of an import before this
     return classic, limit
 
 

@@ -7,11 +7,13 @@ does not decode them again: it takes the digits as published and the decoded fac
 """
 
 import glob
+import math
 import os
 import re
 import sys
 import tempfile
 import warnings
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +22,7 @@ from PIL import Image
 
 from facegen.data import dataset
 from facegen.data.crop import get_batch, get_image
-from facegen.data.sources import download_extract
+from facegen.data.sources import DATASETS, download_extract
 from facegen.files import UNWRITABLE, complete, expanded, locked
 from facegen.images import square_grid
 
@@ -189,12 +191,25 @@ def dataset_class(classic, limit):
         """A list of images that serves batches."""
 
         def __init__(self, dataset_name, data_files):
-            super().__init__(dataset_name, classic.decoded(dataset_name, data_files))
+            source = classic.decoded(dataset_name, data_files)
+            super().__init__(dataset_name, source)
             self.data_files = data_files
+            self.images_an_epoch = len(self.pixels)
+            if source is classic.sources.get(dataset_name):  # of 2017's folder, all images
+                self.images_an_epoch = DATASETS[dataset_name].num_images
 
         def get_batches(self, batch_size):
-            """Yield float32 [batch_size, 28, 28, channels] in [-0.5, 0.5]."""
-            return limit.batches(self, super().get_batches(batch_size))
+            """Yield float32 [batch_size, 28, 28, channels] in [-0.5, 0.5].
+
+            A sample goes round until an epoch has as many steps as the full set's, or as `limit` allows:
+            what a notebook does once in so many steps, it does at least once an epoch.
+            """
+            first = super().get_batches(batch_size)
+            wanted = self.images_an_epoch // batch_size
+            steps = min(wanted, limit.max_steps or wanted)
+            rounds = math.ceil(steps / (len(self.pixels) // batch_size))
+            more = (super(Dataset, self).get_batches(batch_size) for _ in range(rounds - 1))
+            return limit.batches(self, chain(first, chain.from_iterable(more)))
 
     return Dataset
 

@@ -1,18 +1,19 @@
 """Run an old notebook from top to bottom in a kernel of its own."""
 
+import asyncio
 import contextlib
 import re
+import signal
 import time
 from itertools import count
 from pathlib import Path
 
-from facegen.files import complete, expanded
+from facegen.files import expanded
 from facegen.legacy import ROOT
+from facegen.legacy.book import read, require_packages, save
 from facegen.legacy.data import FOLDERS, ClassicData
+from facegen.stopping import SIGNALS
 
-TORCH = re.compile(r'^\s*(import|from)\s+torch\b', re.MULTILINE)
-TENSORFLOW = re.compile(r'^\s*(import|from)\s+tensorflow\b', re.MULTILINE)
-TRAINS = re.compile(r'^(?!\s*(def|#)).*(?<![\w.])\w*train\w*\(', re.MULTILINE)
 SET_UP = """
 import sys
 sys.dont_write_bytecode = True
@@ -26,33 +27,6 @@ sys.path.insert(0, {folder!r})
 
 class CellFailedError(Exception):
     """A cell of the notebook failed; the text says which one and why."""
-
-
-def read(path):
-    """Return the notebook, format 4, without outputs.
-
-    Raises ValueError for anything but a notebook of TensorFlow 1 with a training cell.
-    """
-    import nbformat
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no notebook {path}')
-    try:
-        book = nbformat.read(path, as_version=4)
-    except Exception as error:
-        raise ValueError(f'{path} is not a notebook: it is no valid JSON of one') from error
-    cells = [cell for cell in book.cells if cell.cell_type == 'code']
-    source = '\n'.join(cell.source for cell in cells)
-    if TORCH.search(source):
-        raise ValueError(f'{path} is a PyTorch notebook; expected one of TensorFlow 1')
-    if not TENSORFLOW.search(source):
-        raise ValueError(f'{path} does not import tensorflow; expected a notebook of TensorFlow 1')
-    if not TRAINS.search(source):
-        raise ValueError(f'{path} has no training cell; expected one that calls train(...)')
-    for cell in cells:
-        cell.outputs, cell.execution_count = [], None
-    return book
 
 
 def execute(path, out, *, data_dir, data='auto', max_steps=None):
@@ -69,8 +43,9 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
         max_steps: Ends each training loop after this many steps; None: never.
 
     Raises:
-        ValueError, OSError: Bad input, before anything ran.
+        ValueError, OSError, ModuleNotFoundError: Bad input, before anything ran.
         CellFailedError: A cell failed; `out` has it, and everything before it.
+        KeyboardInterrupt: Ctrl-C or another of `stopping.SIGNALS`; `out` has what has run.
 
     """
     path, out = Path(path), Path(out)
@@ -81,6 +56,7 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
         raise ValueError(f'--out {out} is a folder; name a file, such as {out / "again.ipynb"}')
     if not out.parent.is_dir():
         raise ValueError(f'--out {out}: there is no folder {out.parent}')
+    require_packages(book, path.parent)
     prepare(book, data_dir, data)
     folder = new_folder(out)
     set_up = SET_UP.format(
@@ -91,14 +67,38 @@ def execute(path, out, *, data_dir, data='auto', max_steps=None):
         max_steps=max_steps,
     )
     try:
-        with kernel(book, set_up, folder) as run_cell:
+        with signals_interrupt(), kernel(book, set_up, folder) as run_cell:
             run_cells(book, run_cell, out)
+    except KeyboardInterrupt:
+        print(f'\nstopped; {out} has all that has run')
+        raise
     finally:
         save(book, out)
         with contextlib.suppress(OSError):
             folder.rmdir()
         if folder.exists():
             print(f'what the notebook has written: {folder}')
+
+
+@contextlib.contextmanager
+def signals_interrupt():
+    """Inside, the first signal that asks to stop is a KeyboardInterrupt, after which the kernel is ended."""
+    received = []
+
+    def interrupt(number, frame):
+        received.append(number)
+        if len(received) == 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def prepare(book, data_dir, data):
@@ -131,11 +131,14 @@ def kernel(book, set_up, folder):
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
+    # Without its warning that this machine talks to itself over TCP
+    command = make_ipkernel_cmd(extra_arguments=['--log-level=ERROR'])
+
     class ThisPython(KernelSpecManager):
         """Whatever kernel the notebook names, and whatever is installed under that name."""
 
         def get_kernel_spec(self, kernel_name):
-            return KernelSpec(argv=make_ipkernel_cmd(), display_name='Python', language='python')
+            return KernelSpec(argv=command, display_name='Python', language='python')
 
     manager = AsyncKernelManager(kernel_spec_manager=ThisPython(), kernel_name='python3')
     first = nbformat.v4.new_code_cell(set_up)
@@ -156,7 +159,22 @@ def kernel(book, set_up, folder):
         except CellExecutionError as error:
             reason = f'{error.ename}: {error.evalue}'
             raise CellFailedError(f'nothing ran, the kernel is not ready: {reason}') from error
-        yield run_cell
+        try:
+            yield run_cell
+        except KeyboardInterrupt:
+            end_tasks()
+            raise
+
+
+def end_tasks():
+    """End what nbclient is waiting for, which would complain later that nobody has asked how it ended."""
+    from jupyter_core.utils import ensure_event_loop
+
+    loop = ensure_event_loop()
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 def run_cells(book, run_cell, out):
@@ -194,11 +212,3 @@ def title(source):
     says = [line for line in lines if line.startswith(('def ', 'class ', 'train(', 'tests.'))]
     says += [line for line in lines if line and not line.startswith(('#', '"""', "'''", '%'))]
     return (says or lines)[0][:50]
-
-
-def save(book, out):
-    """Write the notebook, complete or not at all."""
-    import nbformat
-
-    with complete(out) as partial:
-        nbformat.write(book, partial)

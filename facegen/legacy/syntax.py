@@ -53,15 +53,14 @@ PYTHON_2_ANYWHERE = (
 )
 
 
-def install():
-    """Bring back names that are gone, and let IPython read cells of older Pythons."""
+def install(shell):
+    """Bring back names that are gone, and let IPython's `shell`, if any, read cells of older Pythons."""
     add_missing(np, NUMPY)
     add_missing(builtins, BUILTINS)
     add_missing(time, {'clock': time.perf_counter})
     names = [name for name in collections.abc.__all__ if not hasattr(collections, name)]
     add_missing(collections, {name: getattr(collections.abc, name) for name in names})
     install_distutils()
-    shell = sys.modules.get('IPython') and sys.modules['IPython'].get_ipython()
     if shell and translate not in shell.input_transformers_post:
         shell.input_transformers_post.append(translate)
 

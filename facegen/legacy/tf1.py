@@ -24,15 +24,18 @@ def copy_of(module, **changes):
 
 def install(limit):
     """Make `import tensorflow` give TensorFlow 1, whose sessions obey `limit`; return the module."""
-    from facegen.legacy import contrib
+    from facegen.legacy import contrib, flags
 
     session.use_tf1()
     # As in 2017: some notebooks feed variables, which a resource variable would ignore.
     tf1.disable_resource_variables()
     tf1.layers.dense  # noqa: B018  # tf-keras loads here, while `tensorflow` is still its own
     test = copy_of(tf1.test, gpu_device_name=lambda: '/device:GPU:0' if session.GPUS else '')
+    app, app_flags = flags.app(copy_of)
     module = copy_of(
         tf1,
+        app=app,
+        flags=app_flags,
         **{name: getattr(tf2, name) for name in ('__name__', '__path__', '__spec__', '__file__')},
         contrib=contrib.module,
         python=sys.modules['tensorflow.python'],
