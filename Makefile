@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all lint format notebook strip bench check
+.PHONY: help setup test test-all test-oldest lint format notebook strip bench check
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,11 @@ test:  ## run the quick tests
 
 test-all:  ## run all tests, one of which runs the whole notebook
 	$(BIN)/python -m pytest
+
+test-oldest:  ## run tests of what depends on TensorFlow with requirements-oldest.txt, in .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install -q -r requirements-oldest.txt
+	.venv-oldest/bin/python -m pytest -m 'not slow' $(OLDEST)
 
 lint:  ## check style
 	$(BIN)/ruff check .

@@ -53,6 +53,23 @@ def test_every_direct_dependency_is_pinned():
         )
 
 
+def test_the_oldest_that_is_tested_is_the_oldest_that_is_allowed():
+    text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+    lists = (
+        re.search(r'\ndependencies = (\[.*?\n\])', text, re.DOTALL)[1],
+        re.search(r'\nnotebook = (.*)', text)[1],
+    )
+    asked = {r.name: r for list in lists for r in map(Requirement, ast.literal_eval(list))}
+    lines = (ROOT / 'requirements-oldest.txt').read_text(encoding='utf-8').splitlines()
+    pins = {r.name: r for r in (Requirement(line) for line in lines if line[0] != '#')}
+    assert asked.keys() - pins.keys() == {'jupyterlab'}  # which the tests start in a browser only
+    for name in asked.keys() & pins.keys():
+        (pin,) = pins[name].specifier
+        (least,) = (part.version for part in asked[name].specifier if part.operator == '>=')
+        assert asked[name].specifier.contains(pin.version), name
+        assert f'{pin.version}.'.startswith(f'{least}.'), name
+
+
 def test_what_the_extras_ask_for_is_tested():
     text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
     section = re.search(r'\[project.optional-dependencies\]\n(.*?)\n\n', text, re.DOTALL)[1]
