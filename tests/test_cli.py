@@ -68,11 +68,13 @@ def test_train_writes_the_run_folder(run):
 
 def test_generate(run, tmp_path):
     done = facegen('generate', run, '--count', 10, '--seed', 3, '--out', 'a.npy', cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (
-        0,
-        'a.npy: 10 images, drawn after 7 steps of training\n',
-        '',
-    )
+    assert done.returncode == 0
+    assert done.stdout == 'a.npy: 10 images, drawn after 7 steps of training\n'
+    # TensorFlow 2.18 speaks of its own optimisations when a graph first runs
+    errors = [
+        line for line in done.stderr.splitlines() if 'absl' not in line and 'MLIR' not in line
+    ]
+    assert not errors
     images = np.load(tmp_path / 'a.npy', allow_pickle=False)
     assert images.shape == (10, 32, 32, 3)
     assert images.dtype == np.uint8
