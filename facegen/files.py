@@ -10,7 +10,6 @@ import math
 import os
 import re
 import shutil
-import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ said_without_locks = set()  # folders
 PARTIAL = '.partial'  # ends the names of what is not complete yet
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 UNWRITABLE |= {errno.EEXIST, errno.ENOTEMPTY}  # something is in the way and cannot be removed
+UNWRITABLE |= {errno.ENAMETOOLONG, errno.EFBIG}
 
 UNSUPPORTED = {errno.ENODEV, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 UNSUPPORTED |= {errno.EINVAL}  # what file systems answer that have no locks, or no memory maps
@@ -179,26 +179,45 @@ def acquired(folder, *, blocking=False):
 
     Where the file system has no locks, a file with the number of the process stands for one.
     """
-    for lock in FileLock(folder / LOCK), SoftFileLock(folder / SOFT_LOCK):
-        try:
-            with warnings.catch_warnings(record=True) as caught, suppress(Timeout):
-                lock.acquire(blocking=blocking)
-        except (OSError, NotImplementedError) as error:  # the latter of filelock, for ENOSYS
-            if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
-                raise
-            say_without_locks(folder, error)
-            continue
-        if caught:  # filelock has taken a file for a lock itself
-            say_without_locks(folder, caught[0].message)
-        return lock if lock.is_locked else None
-    raise OSError(errno.ENOLCK, 'neither locks nor files that stand for them', os.fspath(folder))
+    try:
+        require_flock(folder / LOCK)
+        return acquired_at_once(FileLock(folder / LOCK), blocking)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        say_without_locks(folder, error.strerror)
+    return acquired_at_once(SoftFileLock(folder / SOFT_LOCK), blocking)
+
+
+def acquired_at_once(lock, blocking):
+    """Return the lock, acquired; None where another process has it, unless `blocking` waits for that."""
+    with suppress(Timeout):
+        lock.acquire(blocking=blocking)
+    return lock if lock.is_locked else None
+
+
+def require_flock(file):
+    """Raise OSError where the system has no locks at all, for which filelock's own remedy lets two in."""
+    with suppress(ImportError), open(file, 'a') as opened:
+        import fcntl  # which Windows lacks
+
+        fcntl.flock(opened, fcntl.LOCK_UN)
+
+
+@contextmanager
+def one_at_a_time(folder):
+    """Inside is one process at a time; others wait."""
+    lock = acquired(folder, blocking=True)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def say_without_locks(folder, reason):
     """Say once that a folder's file system has no locks, and what is used instead."""
     if folder not in said_without_locks:
         said_without_locks.add(folder)
-        reason = getattr(reason, 'strerror', None) or reason
         print(f'{folder}: no locks on this file system ({reason}); a file stands for one')
 
 

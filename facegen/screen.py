@@ -14,6 +14,14 @@ def in_notebook():
     return ipython is not None and hasattr(ipython.get_ipython(), 'kernel')
 
 
+def say(line):
+    """Print a line, also where stdout's encoding lacks some of its letters."""
+    try:
+        print(line)
+    except UnicodeEncodeError:
+        print(line.encode(sys.stdout.encoding, 'backslashreplace').decode(sys.stdout.encoding))
+
+
 def progress(iterable=None, **tqdm_options):
     """Return a tqdm bar that leaves one line in a saved notebook; on stderr elsewhere."""
     options = {'mininterval': 0.5}

@@ -110,7 +110,7 @@ def test_another_idx_file(workplace, capsys):
     assert config['data_shape'] == [9, 8, 8, 1]
     (workplace / 'other').write_bytes(b'another file of several bytes')
     assert main(['train', '--dataset', 'other', *SMALL]) == 2
-    assert 'other is no IDX file of images' in capsys.readouterr().err
+    assert '--dataset other is a file, but no IDX file of images (' in capsys.readouterr().err
 
 
 def test_options_of_reading_reach_the_data_set(workplace, capsys):
@@ -154,11 +154,15 @@ def test_evaluate_a_folder_of_images(workplace, capfd, sample_digits, mode, chan
 
 def test_evaluate_images_of_several_sizes(workplace, capsys):
     write_images(workplace / 'generated', 2)
-    Image.new('RGB', (9, 9)).save(workplace / 'generated' / 'other.png')
-    assert main(['evaluate', 'generated', '--dataset', 'generated']) == 2
-    assert (
-        'holds images of (8, 8, 3) and of (9, 9, 3); expected one size' in capsys.readouterr().err
-    )
+    for image in Image.new('RGB', (9, 9)), Image.new('L', (8, 8)):
+        image.save(workplace / 'generated' / 'other.png')
+        assert main(['evaluate', 'generated', '--dataset', 'generated']) == 2
+        error = capsys.readouterr().err
+        assert (
+            f'other.png [{image.height}, {image.width}, {len(image.mode)}]; expected images'
+            in error
+        )
+        assert 'of one size and of as many colours' in error
 
 
 @pytest.mark.parametrize(

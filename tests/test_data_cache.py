@@ -24,6 +24,7 @@ from helpers import (
     write_face,
     write_idx,
 )
+from PIL import Image
 
 import helper
 from facegen.data import cache, listing
@@ -85,6 +86,19 @@ def damage_the_pixels(faces):
         file.truncate(100)
 
 
+def empty_the_states(faces):
+    (caches(faces)[0] / 'states.npy').write_bytes(b'')
+
+
+def set_the_time_back(faces):
+    """As programs do that edit EXIF, or unpack an archive."""
+    about = (faces / '000007.jpg').stat()
+    Image.new('RGB', (178, 218)).save(faces / '000007.jpg', quality=5)
+    with open(faces / '000007.jpg', 'ab') as file:
+        file.truncate(about.st_size)  # it grows
+    os.utime(faces / '000007.jpg', ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
 def lose_the_pixels(faces):
     (caches(faces)[0] / 'pixels.u8').unlink()
 
@@ -109,6 +123,8 @@ def lose_the_pixels(faces):
         (change_the_header(watched=7), 'is damaged'),
         (damage_the_pixels, 'is damaged'),
         (lose_the_pixels, 'is damaged'),
+        (empty_the_states, 'is damaged'),
+        (set_the_time_back, 'has changed'),
     ],
 )
 def test_cache_is_replaced_when_it_no_longer_fits(faces, decoded, capsys, change, reason):

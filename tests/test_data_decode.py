@@ -150,7 +150,7 @@ def fail_as_unwritable(folder):
     raise PermissionError(errno.EACCES, 'no', str(folder))
 
 
-@pytest.mark.parametrize('number', ['EMFILE', 'EIO', 'ENOENT'])
+@pytest.mark.parametrize('number', ['EMFILE', 'EIO'])
 def test_failures_of_the_system_are_not_taken_for_bad_images(faces, monkeypatch, number):
     def open_picture(path, original=Image.open):
         if path.endswith('000003.jpg'):
@@ -196,7 +196,7 @@ def test_no_picture_can_be_decoded(tmp_path):
     folder = tmp_path / 'faces'
     folder.mkdir()
     (folder / 'a.jpg').write_bytes(b'no image')
-    with pytest.raises(ValueError, match=r'none of 1 images can be decoded; .*a\.jpg'):
+    with pytest.raises(ValueError, match=r'holds no images; not used, 1 of 1: 1 no image .*a\.jpg'):
         helper.Dataset('celeba', folder)
     assert not list(tmp_path.glob('*.cache/[!.]*'))
 

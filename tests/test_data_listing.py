@@ -1,6 +1,8 @@
 """Which files of a folder are read, in which order, and what is said about the others."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from helpers import make_public_folder, unprivileged, write_face
 from PIL import Image
 
 import helper
+from facegen.data import dataset, listing
 from facegen.data.listing import list_images
 
 public_folder = pytest.fixture(make_public_folder, name='public_folder')
@@ -114,8 +117,8 @@ def test_many_are_told_by_their_endings(folder, capsys):
     helper.Dataset('folder', folder)
     assert capsys.readouterr().out == (
         f'not used, 20 of 21: 10 no image (.txt, no ending: {folder}/0.txt, {folder}/1.txt, '
-        f'{folder}/2.txt, …); 9 HEIC, which needs to be converted to JPEG or PNG (.heic: '
-        f'{folder}/0.heic, {folder}/1.heic, {folder}/2.heic, …); 1 empty ({folder}/x.bin)\n'
+        f'{folder}/2.txt, ...); 9 HEIC, which needs to be converted to JPEG or PNG (.heic: '
+        f'{folder}/0.heic, {folder}/1.heic, {folder}/2.heic, ...); 1 empty ({folder}/x.bin)\n'
     )
 
 
@@ -170,7 +173,7 @@ def test_folder_without_images_says_what_it_holds(tmp_path):
     for names, text in (
         ([], 'mine holds no images; choose another folder'),
         (['.DS_Store'], 'mine holds no images; not used, 1 of 1: 1 left by a file manager'),
-        (['notes.txt', 'x.heic'], r'none of 2 images can be decoded; .*notes\.txt: no image'),
+        (['notes.txt', 'x.heic'], r'holds no images; not used, 3 of 3: 2 no image .*notes\.txt'),
     ):
         (tmp_path / 'mine').mkdir(exist_ok=True)
         for name in names:
@@ -181,9 +184,83 @@ def test_folder_without_images_says_what_it_holds(tmp_path):
 
 def test_only_images_that_change_are_watched(faces):
     (faces / '.DS_Store').write_bytes(b'of macOS')
-    listing = list_images(faces)
-    assert listing.keys == sorted(path.name for path in faces.glob('*.jpg'))
-    assert list(listing.states) == ['', *listing.keys]
+    found = list_images(faces)
+    assert found.keys == sorted(path.name for path in faces.glob('*.jpg'))
+    assert list(found.states) == ['', *found.keys]
+
+
+def test_image_that_goes_while_they_are_read(folder, monkeypatch):
+    """Before it is looked at, and before it is decoded."""
+    for name in 'b', 'c':
+        write_colour(folder / f'{name}.png', 20)
+
+    def lose(name):
+        (folder / f'{name}.png').unlink()
+
+    def kind_of(entry, original=listing.kind_of):
+        if entry.name == 'b.png':
+            lose('b')
+        return original(entry)
+
+    def decode_files(*arguments, original=dataset.decode_files, **options):
+        lose('c')
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(listing, 'kind_of', kind_of)
+    monkeypatch.setattr(dataset, 'decode_files', decode_files)
+    images = helper.Dataset('folder', folder)
+    assert reds(images) == [10]
+    assert images.skipped == [
+        (str(folder / f'{name}.png'), 'gone since it was listed') for name in 'bc'
+    ]
+
+
+def test_list_with_what_is_no_file(folder, tmp_path):
+    """As from glob('*'), which also gives folders; what is not there is an error."""
+    (folder / 'more').mkdir()
+    (folder / 'broken').symlink_to('nowhere')
+    os.mkfifo(folder / 'pipe')
+    images = helper.Dataset('folder', sorted(map(str, folder.iterdir())))
+    assert reds(images) == [10]
+    assert {os.path.basename(path): reason for path, reason in images.skipped} == {
+        'broken': 'a broken link', 'more': 'a folder in a list of files', 'pipe': 'no regular file',
+    }  # fmt: skip
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.png'):
+        helper.Dataset('folder', [folder / 'a.png', folder / 'nowhere.png'])
+
+
+def test_names_that_are_no_text_stay_on_their_line(folder, capsys):
+    (folder / 'bad\nnot used, 9 of 9:\x1b[31m.jpg').write_text('no image')
+    with open(os.fsencode(folder) + b'/\xff.jpg', 'w') as file:
+        file.write('no image')
+    helper.Dataset('folder', folder)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert r'bad\nnot used, 9 of 9:\x1b[31m.jpg' in line
+    assert r'\udcff.jpg' in line
+
+
+def test_letters_that_stdout_lacks(tmp_path):
+    write_colour(tmp_path / 'mine' / 'a.png', 10)
+    (tmp_path / 'mine' / '\u6f22.jpg').write_text('no image')
+    environment = {
+        **os.environ,
+        'PYTHONPATH': os.pathsep.join(sys.path),
+        'PYTHONIOENCODING': 'ascii',
+    }
+    script = "import sys, helper; helper.Dataset('folder', sys.argv[1], width=9)"
+    done = subprocess.run(
+        [sys.executable, '-c', script, tmp_path / 'mine'],
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    assert rb'mine/\u6f22.jpg' in done.stdout
+
+
+def test_name_that_leaves_no_room_for_a_cache(tmp_path, capsys):
+    write_colour(tmp_path / ('x' * 252) / 'a.png', 10)
+    assert reds(helper.Dataset('folder', tmp_path / ('x' * 252))) == [10]
+    assert 'decoded images are kept in a temporary file for this run' in capsys.readouterr().out
 
 
 def test_folder_that_may_not_be_read(public_folder):

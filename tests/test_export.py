@@ -39,10 +39,10 @@ def readme_lines():
 
 
 @pytest.mark.parametrize('weights', ['last', 'best'])
-def test_three_lines_of_tensorflow_draw_the_same_bytes(run, tmp_path, weights):
+def test_four_lines_of_tensorflow_draw_the_same_bytes(run, tmp_path, weights):
     """In a process that knows nothing of this project, as README says."""
     lines = readme_lines()
-    assert sum(map(bool, lines.splitlines())) == 3
+    assert sum(map(bool, lines.splitlines())) == 4
     (name,) = re.findall(r"load\('([^']+)'\)", lines)
     words = export.save_model(tmp_path / name, run, weights)
     assert words == 'a SavedModel, from latents [n, 100] to uint8 images [n, 8, 8, 3]'

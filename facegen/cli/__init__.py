@@ -69,6 +69,12 @@ def status_of(arguments):
         go_on = '; --resume goes on' if arguments.verb == 'train' else ''
         print(f'{PROGRAM} {arguments.verb}: interrupted{go_on}', file=sys.stderr)
         return 130
+    except MemoryError as error:
+        text = str(error) or 'there is too little'
+        print(
+            f'{PROGRAM} {arguments.verb}: not enough memory ({text}); ask for less', file=sys.stderr
+        )
+        return 1
     except FloatingPointError as error:
         print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
         return 1

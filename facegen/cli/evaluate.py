@@ -66,7 +66,8 @@ def scores_of(arguments):
         raise FileNotFoundError(f'there is no run folder, no file and no folder {source}')
     is_run = (source / 'config.json').is_file()
     if not is_run:
-        images = images_of_folder(source) if source.is_dir() else images_in(source)
+        reading = arguments.background, vars(arguments).get('white_level')
+        images = images_of_folder(source, *reading) if source.is_dir() else images_in(source)
         count = getattr(arguments, 'count', len(images))
         if count > len(images):
             raise ValueError(f'--count is {count}, but {source} holds {len(images)}; choose fewer')
@@ -127,25 +128,28 @@ def images_in(file):
     return images
 
 
-def images_of_folder(folder):
+def images_of_folder(folder, background, white_level):
     """Return the images of a folder, all of one size, as uint8 [n, h, w, c]."""
     import numpy as np
     from PIL import Image
 
+    from facegen.data.crop import bits_of, plain
     from facegen.data.decode import decode_some
-    from facegen.data.listing import list_images, summary_of
+    from facegen.data.listing import list_images, printable, summary_of
     from facegen.images import CHANNELS
 
     def read(file):
         with Image.open(file) as image:
-            mode = 'L' if image.mode in ('1', 'L') else 'RGB'
-            return np.array(image.convert(mode)).reshape(image.height, image.width, CHANNELS[mode])
+            is_grey = image.mode[0] in '1LIF' and image.mode != 'LAB'
+            mode = 'L' if is_grey else 'RGB'
+            pixels = np.array(plain(image, bits_of(image), background, white_level).convert(mode))
+            return pixels.reshape(*pixels.shape[:2], CHANNELS[mode])
 
     listing = list_images(folder)
-    images, left_out = [], [(str(folder / key), reason) for key, reason in listing.left_out]
+    images, left_out = {}, [(str(folder / key), reason) for key, reason in listing.left_out]
     for file in (str(folder / key) for key in listing.keys):
         decoded = decode_some([file], read)
-        images.extend(decoded.images)
+        images.update(zip([file], decoded.images, strict=False))  # one or none
         left_out += [(file, reason) for _, reason in decoded.skipped]
     if not images:
         raise FileNotFoundError(
@@ -153,9 +157,11 @@ def images_of_folder(folder):
         )
     if left_out:
         print(summary_of(left_out, len(images) + len(left_out)))
-    shapes = sorted({image.shape for image in images})
-    if len(shapes) > 1:
+    examples = {image.shape: file for file, image in images.items()}
+    if len(examples) > 1:
+        (one, file), (other, other_file), *_ = examples.items()
         raise ValueError(
-            f'{folder} holds images of {shapes[0]} and of {shapes[1]}; expected one size'
+            f'{printable(file)} is {list(one)} and {printable(other_file)} {list(other)}; expected '
+            'images of one size and of as many colours'
         )
-    return np.stack(images)
+    return np.stack(list(images.values()))

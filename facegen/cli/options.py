@@ -128,7 +128,13 @@ def kind_of(dataset):
     if dataset and Path(dataset).is_file():
         from facegen.data.idx import idx_header
 
-        idx_header(dataset)  # a ValueError for a file of another format
+        try:
+            idx_header(dataset)
+        except ValueError as error:
+            raise ValueError(
+                f'--dataset {dataset} is a file, but no IDX file of images ({error}); expected one, or '
+                'a folder of images'
+            ) from error
         return 'mnist'
     raise ValueError(
         f'--dataset {dataset} is neither mnist nor celeba nor a folder of images nor an IDX file'

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facegen.data.listing import Listing, current_state, is_folder, summary_of
-from facegen.files import PARTIAL, UNWRITABLE, complete, locked, mapped, remove
-from facegen.screen import progress
+from facegen.data.listing import GONE, Listing, current_state, is_folder, summary_of
+from facegen.files import PARTIAL, UNWRITABLE, complete, flush_to_disk, locked, mapped, remove
+from facegen.screen import progress, say
 
 PIXELS, HEADER, STATES = 'pixels.u8', 'header.json', 'states.npy'  # the files of a cache
 SECONDS_TO_LOOK = (
@@ -60,8 +60,8 @@ def open_or_decode(image_set, *, anew=False):
             return open_cache(root, key, image_set)
     listing = image_set.find()
     if not listing.keys:
-        count = len(listing.left_out)
-        about = f'; {summary_of(listing.left_out, count)}' if count else ''
+        left_out = [(image_set.locate(key), reason) for key, reason in listing.left_out]
+        about = f'; {summary_of(left_out, len(left_out))}' if left_out else ''
         raise ValueError(f'{image_set.path} holds no images{about}; choose another folder')
     try:
         with locked(root):
@@ -73,7 +73,7 @@ def open_or_decode(image_set, *, anew=False):
                 reason = error
             stale = list(root.glob(f'{key}-*'))
             if stale:
-                print(f'decoding the images again: {reason}')
+                say(f'decoding the images again: {reason}')
             for old in *stale, *root.glob(f'.*{PARTIAL}'):  # the latter of a killed process
                 with suppress(OSError):  # Windows keeps what a process has mapped
                     remove(old)
@@ -84,6 +84,8 @@ def open_or_decode(image_set, *, anew=False):
                     header = write_pixels(image_set, listing, file)
                 (unfinished / HEADER).write_text(json.dumps(header), encoding='utf-8')
                 np.save(unfinished / STATES, np.array(list(listing.states.values()), np.int64))
+                for name in (PIXELS, HEADER, STATES):
+                    flush_to_disk(unfinished / name)
             return contents_of(folder / PIXELS, header, image_set)
     except OSError as error:
         if error.errno not in UNWRITABLE or not Path(error.filename or root).is_relative_to(root):
@@ -99,11 +101,12 @@ def open_or_decode(image_set, *, anew=False):
 def open_cache(root, key, image_set):
     """Return the `Contents` of the cache that fits; raise LookupError, saying why, if none does."""
     reason = f'{root} holds none'
-    for folder in root.glob(f'{key}-*'):
-        try:
-            return open_folder(folder, image_set)
-        except LookupError as error:
-            reason = error
+    with suppress(OSError):  # of a name that is too long
+        for folder in root.glob(f'{key}-*'):
+            try:
+                return open_folder(folder, image_set)
+            except LookupError as error:
+                reason = error
     raise LookupError(reason)
 
 
@@ -116,10 +119,10 @@ def open_folder(folder, image_set):
             raise ValueError
         contents = contents_of(folder / PIXELS, header, image_set)
         states = np.load(folder / STATES, allow_pickle=False)
-        if states.shape != (len(header['watched']), 2):
+        if states.shape != (len(header['watched']), len(GONE)):
             raise ValueError
         changed = first_change(image_set, header['watched'], states)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, EOFError) as error:
         raise LookupError(f'{folder} is damaged, or of another version') from error
     if changed is not None:
         # A folder changes too when a file manager leaves a note in it
@@ -145,7 +148,7 @@ def first_change(image_set, watched, states):
     looked, deadline = 0, time.monotonic() + SECONDS_TO_LOOK
     for part in parts:
         now = np.array(list(map(current_state, map(image_set.locate, watched[part]))), np.int64)
-        changed = (now.reshape(-1, 2) != states[part]).any(1)
+        changed = (now.reshape(-1, len(GONE)) != states[part]).any(1)
         if changed.any():
             return watched[part][changed.argmax()]
         looked += len(now)
@@ -188,10 +191,8 @@ def write_pixels(image_set, listing, file):
                 notes[kind] = number + 1, max(greatest, level)
             bar.update(len(decoded.images) + len(decoded.skipped))
     if not count:
-        key, reason = skipped[0]
-        raise ValueError(
-            f'none of {len(keys):,} images can be decoded; {image_set.locate(key)}: {reason}'
-        )
+        about = [(image_set.locate(key), reason) for key, reason in skipped + listing.left_out]
+        raise ValueError(f'{image_set.path} holds no images; {summary_of(about, len(about))}')
     file.flush()
     return {
         'shape': [count, *image_set.shape],

@@ -10,10 +10,11 @@ FACE_SIZE = 108  # side of the central square that holds the face in the aligned
 CROP_VERSION = 1  # of what get_image and get_square do; another one rebuilds the caches
 LARGE_PIXELS = 16 << 20  # of an image that is decoded while no other process decodes such a one
 LARGE_SIDE = 1024  # pixels that a large image keeps at least, until it is resized
-AVERAGED = 'L', 'LA', 'RGB', 'RGBA', 'CMYK', 'YCbCr'  # modes whose pixels can be averaged
+AVERAGED = 'L', 'LA', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'I', 'F'  # modes whose pixels can be averaged
 WHITE_OF_16_BITS = 65_535
 BACKGROUND = 'white'
-TRANSPARENT, SEVERAL, DEEP = 'transparent', 'several', 'deep'  # kinds of notes
+# Kinds of notes
+TRANSPARENT, SEVERAL, DEEP, DARK, CLIPPED = 'transparent', 'several', 'deep', 'dark', 'clipped'
 
 
 class Note(UserWarning):
@@ -32,10 +33,10 @@ def get_image(image_path, width, height, mode):
     aligned CelebA image, and resized with Pillow's bilinear filter.
     """
     with Image.open(image_path) as image:
-        cropped = image
+        cropped, bits = image, bits_of(image)
         if image.size != (width, height):
             cropped = crop_centre(image, FACE_SIZE).resize((width, height), Image.BILINEAR)
-        return np.array(cropped.convert(mode))
+        return np.array(plain(cropped, bits).convert(mode))
 
 
 def get_batch(image_files, width, height, mode):
@@ -72,16 +73,22 @@ def get_square(
             square = shrunk_centre(image, side) if is_large else crop_centre(image, side)
         if image.format != 'MPO' and getattr(image, 'is_animated', False):
             note(SEVERAL)  # the others of an MPO are no pictures, but depths and the like
-    if bits > 8:
-        square = eight_bits(square, bits, white_level)
-    upright = ImageOps.exif_transpose(opaque(square, background).convert(mode))
+    square = plain(square, bits, background, white_level)
+    upright = ImageOps.exif_transpose(square.convert(mode))
     return np.array(upright.resize((width, height), Image.BILINEAR))
 
 
 def shrunk_centre(image, side):
-    """Return the central square of a large Pillow image, its pixels averaged without another copy."""
+    """Return the central square of a large Pillow image, its pixels averaged first, to need less memory."""
     factor = max(1, side // LARGE_SIDE)
-    if image.mode not in AVERAGED or 'transparency' in image.info:
+    if image.mode.startswith('I;16') and 'transparency' not in image.info:
+        image = image.convert('I')
+    elif image.mode in ('1', 'P') or 'transparency' in image.info:
+        image = crop_centre(image, side)
+        if image.mode.startswith('I;16'):
+            return image
+        image = image.convert('RGBA' if image.has_transparency_data else 'RGB')
+    if image.mode not in AVERAGED:
         return crop_centre(image, side)
     return image.reduce(factor, centre(image, side))
 
@@ -100,30 +107,45 @@ def centre(image, side):
 def bits_of(image):
     """Return how many bits a level of a Pillow image has in its file, which is not decoded yet."""
     if image.mode in ('I', 'F'):
-        return 16 if image.format == 'PPM' else 32  # Pillow makes 16 bits of any PGM
+        # Pillow makes 16 bits of any PGM
+        return 16 if (image.format, image.mode) == ('PPM', 'I') else 32
     return 16 if ';16' in f'{image.mode} {image.tile}' else 8
+
+
+def plain(image, bits, background=BACKGROUND, white_level=None):
+    """Return a Pillow image of 8 bits that is not transparent; the options are those of `get_square`."""
+    return opaque(eight_bits(image, bits, white_level) if bits > 8 else image, background)
 
 
 def eight_bits(image, bits, white_level):
     """Return a Pillow image of 16 or 32 bits with levels from 0 to 255, which is `white_level`."""
     if bits == 32 and white_level is None:
         raise ValueError('32 bits of grey, whose white is unknown: give it as white_level')
+    white = white_level or WHITE_OF_16_BITS
     info, alpha = dict(image.info), None
     key = info.pop('transparency', None)  # the level or the colour of transparent pixels
     if image.mode[0] in 'IF':
-        values = np.nan_to_num(np.asarray(image))
+        values = np.nan_to_num(np.asarray(image, np.float32))
+        greatest = float(values.max())
         if key is not None:
-            alpha = 255 * (values != key)
+            alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
     else:  # Pillow has kept the upper 8 bits
         if key:
             image.info['transparency'] = tuple(level >> 8 for level in key)
-        *colours, alpha = np.moveaxis(np.asarray(image.convert('RGBA')), -1, 0)
-        values = 257.0 * np.stack(colours, -1)
-    note(DEEP, float(values.max()))
-    levels = np.clip(values * (255 / (white_level or WHITE_OF_16_BITS)), 0, 255)
-    result = Image.fromarray(np.rint(levels).astype(np.uint8))
+        colours = image.convert('RGBA')
+        alpha = colours.getchannel('A')
+        values = np.asarray(colours.convert('RGB'), np.float32)
+        greatest = float(values.max()) * 256 + 255
+        white = max(1, int(white) >> 8)
+    note(DEEP, greatest)
+    if 0 < greatest <= WHITE_OF_16_BITS / 2:
+        note(DARK, greatest)
+    if white_level is not None and greatest > white_level:
+        note(CLIPPED, greatest)
+    values *= 255 / white
+    result = Image.fromarray(np.rint(np.clip(values, 0, 255, out=values)).astype(np.uint8))
     if alpha is not None:
-        result.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+        result.putalpha(alpha)
     result.info = info  # with the EXIF
     return result
 

@@ -4,7 +4,7 @@ import math
 import operator
 import os
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from PIL import ImageColor
@@ -12,7 +12,9 @@ from PIL import ImageColor
 from facegen.data.cache import ImageSet, open_or_decode, short_hash
 from facegen.data.crop import (
     BACKGROUND,
+    CLIPPED,
     CROP_VERSION,
+    DARK,
     DEEP,
     SEVERAL,
     TRANSPARENT,
@@ -31,6 +33,7 @@ from facegen.data.listing import (
 )
 from facegen.data.sources import DATASETS, choose, download_extract
 from facegen.images import CHANNELS, to_data_range
+from facegen.screen import say
 
 
 class Dataset:
@@ -103,9 +106,9 @@ class Dataset:
         self.shuffle = shuffle
         self._next_epoch = 0
         if self.skipped:
-            print(summary_of(self.skipped, len(self.pixels) + len(self.skipped)))
+            say(summary_of(self.skipped, len(self.pixels) + len(self.skipped)))
         for line in lines_about(notes, background, white_level):
-            print(line)
+            say(line)
 
     @property
     def identity(self):
@@ -160,8 +163,10 @@ def require_whole(*, least, **named):
 
 def reading_options(dataset_name, background, white_level):
     """Return what `DataSource.read` of a data set is told; raise ValueError for what it is not."""
-    ImageColor.getrgb(background)  # a ValueError for what is no colour
-    if white_level is not None and not white_level > 0:
+    ImageColor.getrgb(str(background))  # a ValueError for what is no colour
+    if white_level is not None and not (
+        isinstance(white_level, Real) and 0 < white_level < math.inf
+    ):
         raise ValueError(f'white_level is {white_level!r}; choose a number above 0')
     options = {'background': background, 'white_level': white_level}
     if dataset_name == 'folder':
@@ -179,14 +184,16 @@ def lines_about(notes, background, white_level):
     if SEVERAL in notes:
         number, _ = notes[SEVERAL]
         yield f'{number:,} of the files hold several images, of which the first is used'
-    if DEEP in notes:
-        number, level = notes[DEEP]
-        if not white_level and level <= WHITE_OF_16_BITS / 2:
-            likely = 2 ** math.ceil(math.log2(level + 1)) - 1
-            yield (
-                f'{number:,} of the images have 16 bits, of which they use levels up to {level:,.0f} of '
-                f'{WHITE_OF_16_BITS:,}, so they are dark; if {likely:,} is white, say so by white_level'
-            )
+    if DARK in notes and not white_level:
+        number, level = notes[DARK]
+        likely = 2 ** math.ceil(math.log2(level + 1)) - 1
+        yield (
+            f'{number:,} of {notes[DEEP][0]:,} images of 16 bits use levels up to {level:,.0f} of '
+            f'{WHITE_OF_16_BITS:,}, so they are dark; if {likely:,} is white, say so by white_level'
+        )
+    if CLIPPED in notes:
+        number, level = notes[CLIPPED]
+        yield f'{number:,} of the images use levels up to {level:,.0f}: all above {white_level:g} is white'
 
 
 def find_image_set(source, data_files, width, height, options):

@@ -8,23 +8,24 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 
 from facegen.data.crop import Note
-from facegen.data.listing import FORBIDDEN, LEFT_BEHIND
+from facegen.data.listing import FORBIDDEN, GONE_SINCE, LEFT_BEHIND
 from facegen.data.processes import map_in_processes
+from facegen.files import one_at_a_time
 from facegen.machine import cpu_count
 
 AT_ONCE = 64  # images decoded by one process
 MANY_BYTES = 25 << 20  # of files, 3,900 faces: processes save more time than they need to start
 MEASURED = 1000  # files, whose sizes tell how much there is to do
 MAX_PROCESSES = 8  # each needs 35 MB
-OF_THE_FILE = None, errno.EINVAL  # a damaged image makes Pillow seek impossible positions
-OF_PERMISSION = errno.EACCES, errno.EPERM
+# A damaged image makes Pillow seek impossible positions (EINVAL); others may not be read, or are gone
+OF_THE_FILE = None, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOENT
 NO_IMAGE = 'no image'
 HEIC = b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1'
 # How files begin that are found among images and are none
@@ -52,7 +53,7 @@ def decode_files(keys, locate, read, *, alone=None):
     context for one process at a time.
     """
     workers = min(cpu_count(), MAX_PROCESSES)
-    mean_size = np.mean([os.path.getsize(locate(key)) for key in evenly(keys, MEASURED)])
+    mean_size = np.mean([size_of(locate(key)) for key in evenly(keys, MEASURED)])
     in_turn = workers == 1 or mean_size * len(keys) < MANY_BYTES
     size = AT_ONCE if in_turn else min(AT_ONCE, math.ceil(len(keys) / (4 * workers)))
     chunks = [
@@ -63,8 +64,16 @@ def decode_files(keys, locate, read, *, alone=None):
         return
     with tempfile.TemporaryDirectory() as folder:
         if alone:
-            read = partial(read, **{alone: partial(FileLock, os.path.join(folder, 'lock'))})
+            read = partial(read, **{alone: partial(one_at_a_time, Path(folder))})
         yield from map_in_processes(partial(decode_some, read=read), chunks, workers)
+
+
+def size_of(file):
+    """Return the bytes of a file, 0 where it is gone."""
+    try:
+        return os.path.getsize(file)
+    except FileNotFoundError:
+        return 0
 
 
 def evenly(keys, count):
@@ -81,14 +90,16 @@ def decode_some(files, read):
     images, skipped = [], []
     with quiet_libraries() as caught:
         for position, file in enumerate(files):
+            noted = len(caught)
             try:
                 images.append(read(file))
             except MemoryError:
                 raise
             except Exception as error:  # whatever Pillow raises for a damaged file
-                if isinstance(error, OSError) and error.errno not in (*OF_THE_FILE, *OF_PERMISSION):
+                if isinstance(error, OSError) and error.errno not in OF_THE_FILE:
                     raise OSError(error.errno, error.strerror, file) from error
                 skipped.append((position, reason_of(error, file)))
+                del caught[noted:]
     notes = [warning.message.args for warning in caught]
     return Decoded(np.array(images, np.uint8), skipped, notes)
 
@@ -120,6 +131,8 @@ def reason_of(error, file):
     if isinstance(error, Image.DecompressionBombError):
         most = 2 * Image.MAX_IMAGE_PIXELS // 1_000_000
         return f'more than {most} megapixels, the most that is decoded: make it smaller'
+    if isinstance(error, FileNotFoundError):
+        return GONE_SINCE
     if isinstance(error, PermissionError):
         return f'{FORBIDDEN}: once it is, decode anew'
     text = ' '.join(str(error).replace(f' {file!r}', '').split()) or type(error).__name__

@@ -12,9 +12,25 @@ from facegen.data.listing import image_names
 from facegen.files import LESSON, UNWRITABLE, complete, locked
 
 GET_AGAIN = 'delete it and run this again'
-DIGIT_PLACES = '', 'mnist', 'MNIST', 'MNIST/raw', 'mnist/raw', 'raw'  # MNIST/raw is torchvision's
+DIGIT_PLACES = (
+    '',
+    'mnist',
+    'MNIST',
+    'MNIST/raw',
+    'mnist/raw',
+    'mnist/MNIST/raw',
+    'raw',
+)  # MNIST/raw is torchvision's
 FACE_PLACES = '', 'celeba', 'CelebA', 'CelebA/Img', 'celeba/Img', 'Img'  # Img is the publisher's
-OTHER_DIGITS = 'mnist.npz', 'mnist.pkl.gz', 'mnist_train.csv', 'mnist.mat', 'mnist-original.mat'
+OTHER_DIGITS = (
+    'train-images-idx3-ubyte.zip',
+    'mnist.zip',
+    'mnist.npz',
+    'mnist.pkl.gz',
+    'mnist_train.csv',
+    'mnist.mat',
+    'mnist-original.mat',
+)
 
 
 def full_digits(source, data_path, download):

@@ -10,22 +10,34 @@ from pathlib import Path
 from typing import NamedTuple
 
 SUFFIXES = '.jpg', '.jpeg', '.png'  # of the published faces; images of one's own may have any
-GONE = -1, -1  # the state of what is not there
+GONE = -1, -1, -1  # the state of what is not there
 FOLDER = 'folder'
 LEFT_BEHIND = 'left by a file manager or by version control'
 BROKEN_LINK, LINK_TO_ITSELF = 'a broken link', 'a link to itself'
 READ_ALREADY = 'a link to a folder that is read already'
 OF_THIS_PROJECT = 'a run or a cache of this project'
-SPECIAL, FORBIDDEN = 'no regular file', 'not readable for this user'
+SPECIAL, FORBIDDEN, GONE_SINCE = (
+    'no regular file',
+    'not readable for this user',
+    'gone since it was listed',
+)
+A_FOLDER = 'a folder in a list of files'
 MANAGERS = {  # besides hidden files and folders
     '__macosx', '@eadir', 'desktop.ini', 'ehthumbs.db', 'icon\r', 'lost+found', 'thumbs.db',
-    '$recycle.bin', 'system volume information',
+    '$recycle.bin', 'recycler', '#recycle', '@recycle', '#snapshot', 'system volume information',
 }  # fmt: skip
 GROUPS_NAMED, NAMED = (
     6,
     3,
 )  # reasons, and files or endings of each, in a line about what is not used
 OF_LINKS = {errno.ENOENT: BROKEN_LINK, errno.ELOOP: LINK_TO_ITSELF}
+OF_FOLDERS = {
+    errno.EACCES: FORBIDDEN,
+    errno.EPERM: FORBIDDEN,
+    errno.ENOENT: GONE_SINCE,
+    errno.ENOTDIR: GONE_SINCE,
+    errno.ENAMETOOLONG: 'too deep: its path is too long',
+}
 
 
 class Listing(NamedTuple):
@@ -49,22 +61,21 @@ def list_images(folder):
     while folders or links:
         inside = folders.pop() if folders else links.pop()
         place = os.path.join(folder, inside)
-        about = os.stat(place)
-        identity = about.st_dev, about.st_ino
-        reason = READ_ALREADY if identity in entered else reason_to_pass(place)
+        try:
+            about = os.stat(place)
+            identity = about.st_dev, about.st_ino
+            reason = READ_ALREADY if identity in entered else reason_to_pass(place)
+            with os.scandir(place) as entries:
+                found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            reason = OF_FOLDERS.get(error.errno)
+            if not inside or reason is None:
+                raise
         if inside and reason:
             left_out.append((inside, reason))
             continue
         entered.add(identity)
         states[inside and inside + os.sep] = state_of(about)
-        try:
-            with os.scandir(place) as entries:
-                found = sorted(entries, key=lambda entry: entry.name, reverse=True)
-        except PermissionError:
-            if not inside:
-                raise
-            left_out.append((inside, FORBIDDEN))
-            continue
         for entry in found:
             name = os.path.join(inside, entry.name)
             kind, reason = kind_of(entry)
@@ -92,6 +103,8 @@ def kind_of(entry):
     except OSError as error:
         if isinstance(error, PermissionError):
             return GONE, FORBIDDEN
+        if isinstance(error, FileNotFoundError) and not entry.is_symlink():
+            return GONE, GONE_SINCE
         if not entry.is_symlink():
             raise
         return GONE, OF_LINKS.get(error.errno, f'a link that leads nowhere ({error.strerror})')
@@ -129,12 +142,18 @@ def summary_of(left_out, count):
 
 def examples_of(group):
     """Return the endings of more than a few files, and some of their paths."""
-    paths = [path for path, _ in group]
+    paths = [printable(path) for path, _ in group]
     named = ', '.join(paths[:NAMED])
     if len(paths) <= NAMED:
         return named
     endings = Counter(os.path.splitext(path)[1].lower() or 'no ending' for path in paths)
-    return f'{", ".join(ending for ending, _ in endings.most_common(NAMED))}: {named}, …'
+    return f'{", ".join(ending for ending, _ in endings.most_common(NAMED))}: {named}, ...'
+
+
+def printable(path):
+    """Return a path for one line: what is no letter in it, such as a line break, as in Python's code."""
+    escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in path)
+    return ''.join(escaped)
 
 
 def is_folder(key):
@@ -148,14 +167,31 @@ def is_left_behind(name):
 
 
 def state_of(about):
-    """Return (time of the last change, size), which differ after a change, of an `os.stat`."""
-    return about.st_mtime_ns, about.st_size
+    """Return what differs after a change, of an `os.stat`.
+
+    Its second time changes even where a program sets the first one back, as some that edit EXIF do.
+    """
+    return about.st_mtime_ns, about.st_ctime_ns, about.st_size
 
 
 def list_files(paths):
     """Return the `Listing` of a list of files, whose keys are their positions."""
-    keys = range(len(paths))
-    return Listing(keys, dict(zip(keys, map(current_state, paths), strict=True)), [])
+    keys, states, left_out = [], {}, []
+    for key, path in enumerate(paths):
+        states[key] = GONE
+        try:
+            about = os.stat(path)
+        except OSError as error:
+            if not os.path.islink(path) or error.errno not in OF_LINKS:
+                raise
+            left_out.append((key, OF_LINKS[error.errno]))
+            continue
+        states[key] = state_of(about)
+        if stat.S_ISREG(about.st_mode):
+            keys.append(key)
+        else:
+            left_out.append((key, A_FOLDER if stat.S_ISDIR(about.st_mode) else SPECIAL))
+    return Listing(keys, states, left_out)
 
 
 def current_state(path):
