@@ -126,7 +126,7 @@ def eight_bits(image, bits, white_level):
     key = info.pop('transparency', None)  # the level or the colour of transparent pixels
     if image.mode[0] in 'IF':
         values = np.nan_to_num(np.asarray(image, np.float32))
-        greatest = float(values.max())
+        least = greatest = float(values.max())
         if key is not None:
             alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
     else:  # Pillow has kept the upper 8 bits
@@ -135,12 +135,13 @@ def eight_bits(image, bits, white_level):
         colours = image.convert('RGBA')
         alpha = colours.getchannel('A')
         values = np.asarray(colours.convert('RGB'), np.float32)
-        greatest = float(values.max()) * 256 + 255
+        least = float(values.max()) * 256
+        greatest = least + 255 if least else 0  # what the greatest level can be
         white = max(1, int(white) >> 8)
     note(DEEP, greatest)
     if 0 < greatest <= WHITE_OF_16_BITS / 2:
         note(DARK, greatest)
-    if white_level is not None and greatest > white_level:
+    if white_level is not None and least > white_level:
         note(CLIPPED, greatest)
     values *= 255 / white
     result = Image.fromarray(np.rint(np.clip(values, 0, 255, out=values)).astype(np.uint8))

@@ -16,20 +16,16 @@ LEFT_BEHIND = 'left by a file manager or by version control'
 BROKEN_LINK, LINK_TO_ITSELF = 'a broken link', 'a link to itself'
 READ_ALREADY = 'a link to a folder that is read already'
 OF_THIS_PROJECT = 'a run or a cache of this project'
-SPECIAL, FORBIDDEN, GONE_SINCE = (
-    'no regular file',
-    'not readable for this user',
-    'gone since it was listed',
-)
+SPECIAL = 'no regular file'
+FORBIDDEN = 'not readable for this user'
+GONE_SINCE = 'gone since it was listed'
 A_FOLDER = 'a folder in a list of files'
 MANAGERS = {  # besides hidden files and folders
     '__macosx', '@eadir', 'desktop.ini', 'ehthumbs.db', 'icon\r', 'lost+found', 'thumbs.db',
     '$recycle.bin', 'recycler', '#recycle', '@recycle', '#snapshot', 'system volume information',
 }  # fmt: skip
-GROUPS_NAMED, NAMED = (
-    6,
-    3,
-)  # reasons, and files or endings of each, in a line about what is not used
+REASONS_NAMED = 6  # in a line about what is not used
+FILES_NAMED = 3  # of each reason, and as many endings
 OF_LINKS = {errno.ENOENT: BROKEN_LINK, errno.ELOOP: LINK_TO_ITSELF}
 OF_FOLDERS = {
     errno.EACCES: FORBIDDEN,
@@ -41,12 +37,10 @@ OF_FOLDERS = {
 
 
 class Listing(NamedTuple):
-    """What there is to decode."""
+    """What there is to decode; `states` are {key: state} of whatever changes when images do."""
 
     keys: list | range  # of the images, in order
-    states: (
-        dict  # {key: state} of files and folders that change when images do, before they are read
-    )
+    states: dict  # as they were before anything was read
     left_out: list[tuple]  # (key, reason)
 
 
@@ -133,9 +127,9 @@ def summary_of(left_out, count):
         groups.setdefault(re.sub(r'\d+', '#', reason), []).append((path, reason))
     groups = sorted(groups.values(), key=len, reverse=True)
     texts = [
-        f'{len(group):,} {group[0][1]} ({examples_of(group)})' for group in groups[:GROUPS_NAMED]
+        f'{len(group):,} {group[0][1]} ({examples_of(group)})' for group in groups[:REASONS_NAMED]
     ]
-    more = sum(map(len, groups[GROUPS_NAMED:]))
+    more = sum(map(len, groups[REASONS_NAMED:]))
     texts += [f'{more:,} for other reasons'] if more else []
     return f'not used, {len(left_out):,} of {count:,}: {"; ".join(texts)}'
 
@@ -143,15 +137,15 @@ def summary_of(left_out, count):
 def examples_of(group):
     """Return the endings of more than a few files, and some of their paths."""
     paths = [printable(path) for path, _ in group]
-    named = ', '.join(paths[:NAMED])
-    if len(paths) <= NAMED:
+    named = ', '.join(paths[:FILES_NAMED])
+    if len(paths) <= FILES_NAMED:
         return named
     endings = Counter(os.path.splitext(path)[1].lower() or 'no ending' for path in paths)
-    return f'{", ".join(ending for ending, _ in endings.most_common(NAMED))}: {named}, ...'
+    return f'{", ".join(ending for ending, _ in endings.most_common(FILES_NAMED))}: {named}, ...'
 
 
 def printable(path):
-    """Return a path for one line: what is no letter in it, such as a line break, as in Python's code."""
+    """Return a path on one line, with what cannot be printed, such as a line break, as in Python's code."""
     escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in path)
     return ''.join(escaped)
 
