@@ -4,9 +4,8 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 # Tests of what depends on versions: not those of texts, downloads, browsers and benchmarks
-OLDEST := $(addprefix tests/test_,$(addsuffix .py,averaging cli cli_datasets data_crop data_decode \
-	data_listing export files images legacy losses metrics networks problem_unittests resume run \
-	session train training))
+OLDEST := $(addprefix tests/test_,$(addsuffix .py,cli data_crop data_listing export files legacy losses \
+	networks problem_unittests session train))
 .PHONY: help setup test test-all test-oldest lint format notebook strip bench check
 
 help:  ## show this list

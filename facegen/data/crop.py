@@ -33,10 +33,11 @@ def get_image(image_path, width, height, mode):
     aligned CelebA image, and resized with Pillow's bilinear filter.
     """
     with Image.open(image_path) as image:
-        cropped, bits = image, bits_of(image)
-        if image.size != (width, height):
-            cropped = crop_centre(image, FACE_SIZE).resize((width, height), Image.BILINEAR)
-        return np.array(plain(cropped, bits).convert(mode))
+        bits, fits = bits_of(image), image.size == (width, height)
+        cropped = plain(image if fits else crop_centre(image, FACE_SIZE), bits)
+        if not fits:
+            cropped = cropped.resize((width, height), Image.BILINEAR)
+        return np.array(cropped.convert(mode))
 
 
 def get_batch(image_files, width, height, mode):
