@@ -223,9 +223,9 @@ def test_what_a_file_manager_leaves_is_no_change(faces, decoded):
 
 
 def test_image_that_comes_while_they_are_listed_is_noticed(faces, monkeypatch):
-    def listed(entry, original=listing.kind_of):
+    def listed(path, original=listing.kind_of):
         add_a_file(faces)
-        return original(entry)
+        return original(path)
 
     with monkeypatch.context() as patch:
         patch.setattr(listing, 'kind_of', listed)

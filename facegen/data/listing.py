@@ -59,8 +59,7 @@ def list_images(folder):
             about = os.stat(place)
             identity = about.st_dev, about.st_ino
             reason = READ_ALREADY if identity in entered else reason_to_pass(place)
-            with os.scandir(place) as entries:
-                found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+            found = sorted(os.listdir(place), reverse=True)
         except OSError as error:
             reason = OF_FOLDERS.get(error.errno)
             if not inside or reason is None:
@@ -70,11 +69,12 @@ def list_images(folder):
             continue
         entered.add(identity)
         states[inside and inside + os.sep] = state_of(about)
-        for entry in found:
-            name = os.path.join(inside, entry.name)
-            kind, reason = kind_of(entry)
+        for last in found:
+            name = os.path.join(inside, last)
+            path = os.path.join(place, last)
+            kind, reason = kind_of(path)
             if kind is FOLDER:
-                (links if entry.is_symlink() else folders).append(name)
+                (links if os.path.islink(path) else folders).append(name)
                 continue
             if reason:
                 left_out.append((name, reason))
@@ -88,18 +88,18 @@ def list_images(folder):
     )
 
 
-def kind_of(entry):
+def kind_of(path):
     """Return (FOLDER or the state, None or why it is left out) of what a folder holds."""
-    if is_left_behind(entry.name):
+    if is_left_behind(os.path.basename(path)):
         return GONE, LEFT_BEHIND
     try:
-        about = entry.stat()
+        about = os.stat(path)
     except OSError as error:
         if isinstance(error, PermissionError):
             return GONE, FORBIDDEN
-        if isinstance(error, FileNotFoundError) and not entry.is_symlink():
+        if isinstance(error, FileNotFoundError) and not os.path.islink(path):
             return GONE, GONE_SINCE
-        if not entry.is_symlink():
+        if not os.path.islink(path):
             raise
         return GONE, OF_LINKS.get(error.errno, f'a link that leads nowhere ({error.strerror})')
     if stat.S_ISDIR(about.st_mode):
@@ -108,8 +108,8 @@ def kind_of(entry):
 
 
 def parts(name):
-    """Return what relative paths are sorted by, so that the files of a folder stay together."""
-    return name.split(os.sep)
+    """Return what relative paths are sorted by: part by part, since no name has a letter before \\0."""
+    return name.replace(os.sep, '\0')
 
 
 def reason_to_pass(folder):
