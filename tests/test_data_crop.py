@@ -23,8 +23,8 @@ AVIF = [name for name in Image.SAVE if name == 'AVIF']  # since Pillow 11.3
 get_square = partial(crop.get_square, width=8, height=8, mode='RGB')
 
 
-def png(values, *, transparent=None):
-    """Return a PNG of 16 bits, [h, w, c] with c of 1 to 4, which Pillow cannot write in colour."""
+def png(values, *, bits=16, transparent=None):
+    """Return a PNG, [h, w, c] with c of 1 to 4, of 16 bits or of grey with fewer, as Pillow writes none."""
 
     def chunk(name, data):
         checksum = zlib.crc32(name + data)
@@ -32,9 +32,13 @@ def png(values, *, transparent=None):
 
     height, width, channels = values.shape
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in values)
+    rows = [row.astype('>u2').tobytes() for row in values]
+    if bits < 8:
+        places = np.arange(bits)[::-1]
+        rows = [np.packbits(row >> places & 1).tobytes() for row in values]
+    rows = b''.join(b'\0' + row for row in rows)
     key = b'' if transparent is None else chunk(b'tRNS', struct.pack(f'>{channels}H', *transparent))
-    header = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 16, kind, 0, 0, 0))
+    header = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, bits, kind, 0, 0, 0))
     parts = [
         b'\x89PNG\r\n\x1a\n',
         header,
@@ -198,6 +202,17 @@ def test_files_of_published_kinds_are_read_likewise(tmp_path):
         assert (helper.get_image(deep, 28, 28, 'RGB') == 117).all()
     with pytest.warns(crop.Note):
         assert (helper.get_image(clear, 28, 28, 'RGB') == 255).all()
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4])
+def test_transparent_level_of_few_bits(tmp_path, bits):
+    values = np.zeros([8, 8, 1], int)
+    values[:, :4] = 2**bits - 1
+    (tmp_path / '1.png').write_bytes(png(values, bits=bits, transparent=[2**bits - 1]))
+    with pytest.warns(crop.Note):
+        pixels = get_square(tmp_path / '1.png', background='red')
+    assert (pixels[:, :4] == RED).all()
+    assert (pixels[:, 4:] == 0).all()
 
 
 @pytest.mark.parametrize('channels', [1, 3])

@@ -1,7 +1,8 @@
 """One image file becomes pixels: the crop of a face, or the largest square of any image."""
 
+import re
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
@@ -26,13 +27,23 @@ def note(kind, level=0):
     warnings.warn(Note(kind, level), stacklevel=3)
 
 
+@contextmanager
+def opened(image_path):
+    """Yield an image, not decoded yet, as Pillow opens it."""
+    with Image.open(image_path) as image:
+        few_bits = re.search(r"'L;([24])'", str(image.tile))
+        if few_bits and 'transparency' in image.info:  # Pillow scales all levels to 8 bits but this
+            image.info['transparency'] *= 255 // (2 ** int(few_bits[1]) - 1)
+        yield image
+
+
 def get_image(image_path, width, height, mode):
     """Return an image as uint8 [height, width] for mode 'L', [height, width, 3] for 'RGB'.
 
     An image of another size is cropped to its central 108x108 pixels, which hold the face of an
     aligned CelebA image, and resized with Pillow's bilinear filter.
     """
-    with Image.open(image_path) as image:
+    with opened(image_path) as image:
         bits, fits = bits_of(image), image.size == (width, height)
         cropped = plain(image if fits else crop_centre(image, FACE_SIZE), bits)
         if not fits:
@@ -64,7 +75,7 @@ def get_square(
         ValueError: 32 bits of grey without a `white_level`.
 
     """
-    with Image.open(image_path) as image:
+    with opened(image_path) as image:
         is_large = image.width * image.height > LARGE_PIXELS
         bits = bits_of(image)
         with alone() if is_large else nullcontext():
