@@ -31,17 +31,12 @@ class Stop:
         if self.requested and (now - self.at < SAME_STOP or number == HANG_UP):
             return
         if self.requested:
-            self.give_back()
+            restore(self.before)
             signal.raise_signal(number)
             return
         self.requested, self.at = True, now
         with suppress(OSError, RuntimeError):  # nobody reads, or the signal came amid another print
             print('stopping after this step; a second signal stops at once', flush=True)
-
-    def give_back(self):
-        """Let the signals do what they did before."""
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 def request_stop():
@@ -56,20 +51,38 @@ def request_stop():
 def stop_signals():
     """Yield a `Stop` that the first of the SIGNALS requests; a second one stops at once.
 
-    At once means between two lines of Python: KeyboardInterrupt, or the end of the process. A signal
-    that is ignored, as SIGHUP under `nohup`, stays so. Only the main thread of a process receives
-    signals; in others nothing changes.
+    At once means between two lines of Python: KeyboardInterrupt, or the end of the process.
     """
     stop = Stop()
     active.append(stop)
+    try:
+        with handled_by(stop.handle) as stop.before:
+            yield stop
+    finally:
+        active.remove(stop)
+
+
+@contextmanager
+def handled_by(handle):
+    """Inside, `handle` receives the SIGNALS; yields {signal: its handler before}.
+
+    A signal that is ignored, as SIGHUP under `nohup`, stays so. Only the main thread of a process
+    receives signals; in others nothing changes.
+    """
+    before = {}
     try:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 handler = signal.getsignal(number)
                 if handler is not signal.SIG_IGN:
-                    stop.before[number] = signal.SIG_DFL if handler is None else handler
-                    signal.signal(number, stop.handle)
-        yield stop
+                    before[number] = signal.SIG_DFL if handler is None else handler
+                    signal.signal(number, handle)
+        yield before
     finally:
-        active.remove(stop)
-        stop.give_back()
+        restore(before)
+
+
+def restore(handlers):
+    """Let signals do what they did before; `handlers` are {signal: handler}."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

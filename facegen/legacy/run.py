@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import signal
 import time
 from itertools import count
 from pathlib import Path
@@ -12,7 +11,7 @@ from facegen.files import expanded
 from facegen.legacy import ROOT
 from facegen.legacy.book import read, require_packages, save
 from facegen.legacy.data import FOLDERS, ClassicData
-from facegen.stopping import SIGNALS
+from facegen.stopping import handled_by
 
 SET_UP = """
 import sys
@@ -90,15 +89,8 @@ def signals_interrupt():
         if len(received) == 1:
             raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
-    try:
+    with handled_by(interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def prepare(book, data_dir, data):
