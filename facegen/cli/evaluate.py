@@ -131,15 +131,14 @@ def images_in(file):
 def images_of_folder(folder, background, white_level):
     """Return the images of a folder, all of one size, as uint8 [n, h, w, c]."""
     import numpy as np
-    from PIL import Image
 
-    from facegen.data.crop import bits_of, plain
+    from facegen.data.crop import bits_of, opened, plain
     from facegen.data.decode import decode_some
     from facegen.data.listing import list_images, printable, summary_of
     from facegen.images import CHANNELS
 
     def read(file):
-        with Image.open(file) as image:
+        with opened(file) as image:
             is_grey = image.mode[0] in '1LIF' and image.mode != 'LAB'
             mode = 'L' if is_grey else 'RGB'
             pixels = np.array(plain(image, bits_of(image), background, white_level).convert(mode))
