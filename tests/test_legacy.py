@@ -734,6 +734,47 @@ def test_a_signal_saves_what_has_run_and_leaves_no_kernel(tmp_path, data_dir, nu
     assert [texts(cell) for cell in cells] == ['has run\n', 'begun\n', 'sleeping\n']
 
 
+SIGNAL_AMID_A_TASK = """
+import asyncio, gc, os, pathlib, signal, sys
+from jupyter_core.utils import ensure_event_loop
+from facegen.cli import main
+
+async def send_when_the_second_cell_has_run():
+    out = pathlib.Path('out.ipynb')
+    while not (out.exists() and '"execution_count": 2' in out.read_text()):
+        await asyncio.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+async def fails():
+    raise ValueError('not asked for')
+
+tasks = [ensure_event_loop().create_task(task()) for task in (send_when_the_second_cell_has_run, fails)]
+del tasks
+status = main(sys.argv[1:])
+gc.collect()
+sys.exit(status)
+"""
+
+
+def test_a_signal_amid_a_task_of_nbclient_is_no_traceback_but_other_failures_are(
+    tmp_path, data_dir
+):
+    path = write(tmp_path / 'gan.ipynb', SLEEPS)
+    options = ['legacy', str(path), '--out', 'out.ipynb', '--data-dir', str(data_dir)]
+    done = subprocess.run(
+        [sys.executable, '-c', SIGNAL_AMID_A_TASK, *options],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 130
+    assert 'stopped; out.ipynb has all that has run' in done.stdout
+    assert 'KeyboardInterrupt' not in done.stderr
+    assert 'ValueError: not asked for' in done.stderr
+
+
 def test_bad_targets_and_missing_data_are_told_before_anything_runs(tmp_path):
     sources = ["helper.download_extract('mnist', '/input')", TENSORFLOW + 'train(1)']
     path = write(tmp_path / 'gan.ipynb', sources)

@@ -7,6 +7,8 @@ import time
 from itertools import count
 from pathlib import Path
 
+from jupyter_core.utils import ensure_event_loop
+
 from facegen.files import expanded
 from facegen.legacy import ROOT
 from facegen.legacy.book import read, require_packages, save
@@ -145,6 +147,7 @@ def kernel(book, set_up, folder):
     def run_cell(cell):
         client.execute_cell(cell, cells.index(cell))
 
+    ensure_event_loop().set_exception_handler(report_unless_interrupted)
     with client.setup_kernel(cwd=str(folder), cleanup_kc=True):
         try:
             client.execute_cell(first, 0, store_history=False)
@@ -158,10 +161,18 @@ def kernel(book, set_up, folder):
             raise
 
 
+def report_unless_interrupted(loop, context):
+    """Report what went wrong in `loop` as usual, but not that a signal has ended one of its tasks.
+
+    The KeyboardInterrupt is raised in whatever runs. If that is a task of nbclient that nobody waits for,
+    asyncio would complain of it, although `execute` has received it.
+    """
+    if not isinstance(context.get('exception'), KeyboardInterrupt):
+        loop.default_exception_handler(context)
+
+
 def end_tasks():
     """End what nbclient is waiting for, which would complain later that nobody has asked how it ended."""
-    from jupyter_core.utils import ensure_event_loop
-
     loop = ensure_event_loop()
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
