@@ -42,15 +42,22 @@ def with_category(z, recipe):
 def dropout(x, recipe):
     """Zero a share `recipe.dropout` of x at random, and scale the rest up to keep its mean.
 
-    Which ones depends on the graph's seed, the layer and the step only (`tf.train.get_global_step`),
-    so that a continued training drops what an uninterrupted one would have dropped.
+    Which ones depends on the seed of `seed_of_step` only, so that a continued training drops what an
+    uninterrupted one would have dropped.
     """
     if not recipe.dropout:
         return x
-    graph_and_layer = [seed or 0 for seed in tf.get_seed(None)]  # None without tf.set_random_seed
+    return tf.nn.experimental.stateless_dropout(x, recipe.dropout, seed_of_step())
+
+
+def seed_of_step():
+    """Return the seed [2] of a stateless random operation, another one for each call and each step.
+
+    It depends on the graph's seed, on how many operations the graph has, and on its global step.
+    """
+    graph_and_call = [seed or 0 for seed in tf.get_seed(None)]  # None without tf.set_random_seed
     step = tf.train.get_or_create_global_step()
-    seed = tf.random.experimental.stateless_fold_in(graph_and_layer, step)
-    return tf.nn.experimental.stateless_dropout(x, recipe.dropout, seed)
+    return tf.random.experimental.stateless_fold_in(graph_and_call, step)
 
 
 def doublings(recipe):

@@ -6,11 +6,13 @@ from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
 CHOICES = {  # what a textual setting may be
+    'network': ('plain', 'residual'),
     'initializer': ('xavier', 'normal'),
     'loss': ('non-saturating', 'least-squares', 'hinge', 'relativistic'),
     'updates': ('alternating', 'simultaneous'),
     'precision': ('auto', 'float32', 'float16'),
 }
+AUGMENTATIONS = ('flip', 'colour', 'translation', 'cutout')  # of augment.py
 
 
 # What recipes and settings were called in earlier versions, whose runs still hold these names
@@ -32,6 +34,7 @@ class Recipe:
     """The settings of one way to train the GAN; the defaults are the textbook's."""
 
     # The networks; d_ is the discriminator, g_ the generator.
+    network: Literal['plain', 'residual'] = 'plain'  # the notebook's, or those of networks.py
     image_size: int = 28  # side of a square image, pixels, a multiple of 4
     kernel_size: int = 5  # side of every (transposed) convolution kernel, pixels
     d_filters: tuple[int, ...] = (64, 128, 256)  # of its convolutions, each halves the image
@@ -62,6 +65,7 @@ class Recipe:
     beta1: float = 0.45  # Adam's decay of the mean gradient
     ema_half_life: int = 0  # images in which a weight's share in its average halves; 0: none
     random_flip: bool = False  # mirror half of the images; right for faces, wrong for digits
+    augmentations: tuple[str, ...] = ()  # of what D sees, in this order (augment.py)
     mnist_epochs: int = 2  # over the full set, 60,000 digits
     celeba_epochs: int = 1  # over the full set, 202,599 faces
 
@@ -77,6 +81,8 @@ class Recipe:
                 raise ValueError(
                     f'{name} is {filters!r}; expected (64, 128) or the like, from 1 on'
                 )
+        if isinstance(self.augmentations, list):
+            object.__setattr__(self, 'augmentations', tuple(self.augmentations))
         for field in fields(self):
             kind, value = type(field.default), getattr(self, field.name)
             accepted = {int: Integral, float: Real}.get(kind, kind)  # numpy's numbers too
@@ -97,6 +103,12 @@ class Recipe:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f'{name} is {getattr(self, name)!r}; expected one of {choices}')
+        if not set(self.augmentations) <= set(AUGMENTATIONS):
+            raise ValueError(
+                f'augmentations is {self.augmentations}; expected some of {AUGMENTATIONS}'
+            )
+        if self.network == 'residual' and not self.g_last_filters:
+            raise ValueError('g_last_filters is 0; expected 1 or more for residual networks')
         below = {'d_leak': 1, 'g_leak': 1, 'smoothing': 0.5, 'dropout': 1, 'beta1': 1}
         for name, limit in below.items():
             if not 0 <= getattr(self, name) < limit:
@@ -174,8 +186,9 @@ PUBLISHED = {
         DCGAN,
         DCGAN_STATED,
         'Radford et al. 2016, arXiv:1511.06434, section 4. Smoothing (not how much) and 32x32 pixels '
-        'with four (transposed) convolutions are of a description of the exercise; at 28x28 there '
-        'are three. 32 and 64 pixels are still to come.',
+        'with four (transposed) convolutions are of a description of the exercise. At 28x28 there '
+        "are three; from 32 pixels on, D has 64, 128, 256 and 512 features, and G the paper's 1024, 512, "
+        '256 and 128.',
     ),
     'dcgan-least-squares': Published(
         replace(DCGAN, loss='least-squares'),
@@ -196,6 +209,9 @@ RECIPES = {
 }
 
 
+ALL_THE_SAME = 'network', 'augmentations'  # settings that no description is about
+
+
 def published_table():
     """Return a Markdown table: which settings of a published recipe are stated, which are ours.
 
@@ -203,7 +219,7 @@ def published_table():
     """
     lines = ['| recipe | stated there | chosen by us | |', '|---|---|---|---|']
     for name, (recipe, stated, note) in PUBLISHED.items():
-        settings = asdict(recipe)
+        settings = {k: v for k, v in asdict(recipe).items() if k not in ALL_THE_SAME}
         texts = {
             is_stated: ', '.join(
                 f'`{setting}` {value}'
@@ -216,9 +232,58 @@ def published_table():
     return '\n'.join(lines)
 
 
-def recipe_named(name):
-    """Return the recipe of that name; raise ValueError, with all names, if there is none."""
+def recipe_named(name, image_size=28):
+    """Return the recipe of that name for images of that size, in pixels.
+
+    Some recipes have other layers for larger images (`LARGER`). For images of more than 32 pixels, gamma
+    grows with the number of pixels: in an image of twice the size, D's slope is spread over four
+    times as many, each of which has a quarter of it, so the squares of the penalty add up to a quarter.
+
+    Raises ValueError if there is no such recipe, with all names, or for a size that is none.
+    """
     name = renamed(name)
     if name not in RECIPES:
         raise ValueError(f'there is no recipe {name!r}; choose one of {sorted(RECIPES)}')
-    return RECIPES[name]
+    recipe = replace(RECIPES[name], image_size=image_size)
+    layers = LARGER[name](image_size) if name in LARGER else {}
+    return replace(recipe, gamma=recipe.gamma * max(1.0, image_size / 32) ** 2, **layers)
+
+
+def layers_of_digits(image_size):
+    """Return the layers of `digits`: for images of more than 32 pixels one more for each doubling."""
+    more = max(0, math.ceil(math.log2(image_size / 32)))
+    filters = tuple(DIGITS.g_filters[0] >> level for level in range(len(DIGITS.g_filters) + more))
+    return {'d_filters': filters[::-1], 'g_filters': filters}
+
+
+def layers_of_faces(image_size):
+    """Return the layers of `faces`: for images of more than 32 pixels those of residual networks.
+
+    G begins with 4 to 7 pixels, and has half the features at twice the size from 8 pixels on, so that
+    each block costs about as much; D is the reverse.
+    """
+    if image_size <= 32:
+        return {}
+    blocks = int(math.log2(image_size / 4))
+    filters = (256, *(256 >> level for level in range(blocks)))
+    return {
+        'network': 'residual',
+        'd_filters': filters[-2::-1],
+        'g_filters': filters[:-1],
+        'g_last_filters': filters[-1],
+    }
+
+
+def layers_of_dcgan(image_size):
+    """Return the layers of the DCGAN paper, four in each network, for images of 32 pixels or more."""
+    if image_size < 32:
+        return {}
+    return {'d_filters': (64, 128, 256, 512), 'g_filters': (1024, 512, 256, 128)}
+
+
+LARGER = {  # name of a recipe: its layers for images of any size
+    'digits': layers_of_digits,
+    'faces': layers_of_faces,
+    'dcgan': layers_of_dcgan,
+    'dcgan-least-squares': layers_of_dcgan,
+}

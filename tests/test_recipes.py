@@ -5,12 +5,22 @@ import dataclasses
 import pytest
 
 from conftest import ROOT
-from facegen.recipes import CLASSIC, PUBLISHED, RECIPES, Recipe, published_table, recipe_named
+from facegen.layers import doublings
+from facegen.recipes import (
+    CLASSIC,
+    FACES,
+    PUBLISHED,
+    RECIPES,
+    Recipe,
+    published_table,
+    recipe_named,
+)
 
 
 def test_classic_is_the_textbook():
     assert CLASSIC == RECIPES['classic'] == Recipe()
     assert dataclasses.asdict(CLASSIC) == {
+        'network': 'plain',
         'image_size': 28,
         'kernel_size': 5,
         'd_filters': (64, 128, 256),
@@ -37,6 +47,7 @@ def test_classic_is_the_textbook():
         'beta1': 0.45,
         'ema_half_life': 0,
         'random_flip': False,
+        'augmentations': (),
         'mnist_epochs': 2,
         'celeba_epochs': 1,
     }
@@ -49,6 +60,9 @@ def test_only_faces_are_mirrored():
 @pytest.mark.parametrize(
     ('setting', 'value'),
     [
+        ('network', 'dense'),
+        ('augmentations', ('colour', 'blur')),
+        ('augmentations', 'colour'),
         ('image_size', 0),
         ('image_size', 30),
         ('kernel_size', 0),
@@ -91,9 +105,59 @@ def test_recipes_are_frozen():
 
 
 def test_recipe_named():
-    assert recipe_named('classic') is recipe_named('mirrored') is CLASSIC  # as it was called before
+    assert recipe_named('classic') == recipe_named('mirrored') == CLASSIC  # as it was called before
     with pytest.raises(ValueError, match=r"no recipe 'best'; choose one of \['classic', "):
         recipe_named('best')
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_recipes_at_28_pixels_are_those_of_the_table(name):
+    assert recipe_named(name) == recipe_named(name, 28) == RECIPES[name]
+
+
+@pytest.mark.parametrize('size', [32, 64])
+def test_the_dcgan_of_the_paper(size):
+    """Section 4 and figure 1 of arXiv:1511.06434."""
+    for name, loss in ('dcgan', 'non-saturating'), ('dcgan-least-squares', 'least-squares'):
+        assert recipe_named(name, size) == Recipe(
+            image_size=size,
+            d_filters=(64, 128, 256, 512),
+            g_filters=(1024, 512, 256, 128),
+            g_leak=0.0,
+            initializer='normal',
+            loss=loss,
+            batch_size=128,
+            learning_rate=2e-4,
+            beta1=0.5,
+        )
+
+
+@pytest.mark.parametrize(('size', 'blocks'), [(36, 3), (60, 3), (64, 4), (128, 5)])
+def test_larger_faces_take_residual_networks_from_four_pixels_on(size, blocks):
+    recipe = recipe_named('faces', size)
+    assert (recipe.network, len(recipe.g_filters)) == ('residual', blocks)
+    (first, filters), *_, (last, features) = doublings(recipe)
+    assert (filters, last, features) == (256, size, 256 >> (blocks - 1))
+    assert 4 <= first <= 8
+    assert recipe.d_filters == recipe.g_filters[::-1]
+    assert recipe.gamma == pytest.approx(FACES.gamma * (size / 32) ** 2)
+
+
+def test_larger_digits_take_a_layer_more_for_each_doubling():
+    filters = [recipe_named('digits', size).g_filters for size in (28, 32, 64, 128)]
+    assert filters == [(128, 64), (128, 64), (128, 64, 32), (128, 64, 32, 16)]
+    assert recipe_named('digits', 64).d_filters == (32, 64, 128)
+    assert recipe_named('digits', 64).gamma == pytest.approx(4 * recipe_named('digits', 32).gamma)
+
+
+def test_a_size_that_is_none():
+    with pytest.raises(ValueError, match='image_size is 30; expected a multiple of 4'):
+        recipe_named('faces', 30)
+
+
+def test_residual_networks_need_features_at_full_size():
+    with pytest.raises(ValueError, match='g_last_filters is 0; expected 1 or more'):
+        Recipe(network='residual')
 
 
 def test_the_table_of_published_recipes_is_that_of_the_results():

@@ -14,7 +14,7 @@ from facegen.cli.options import (
     setting,
     whole_number,
 )
-from facegen.recipes import RECIPES, renamed
+from facegen.recipes import RECIPES, recipe_named, renamed
 
 HELP = 'train a GAN and leave a run folder'
 DESCRIPTION = (
@@ -140,10 +140,11 @@ def run(arguments):
     name = kind_of(arguments.dataset)
     if not 0 < options.get('minutes', 1) < math.inf:
         raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
-    recipe = RECIPES[options.get('recipe', DATASETS[name].recipe)]
     named = ('updates', 'batch_size', 'precision', 'xla')
     changes = {name: options[name] for name in named if name in options} | dict(arguments.set)
-    recipe = replace(recipe, **{'image_size': arguments.image_size} | changes)
+    image_size = changes.get('image_size', arguments.image_size)
+    recipe = recipe_named(options.get('recipe', DATASETS[name].recipe), image_size)
+    recipe = replace(recipe, **changes)
 
     from facegen import notebook, session
     from facegen.evaluation import QuickEvaluation

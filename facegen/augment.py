@@ -1,0 +1,84 @@
+"""Differentiable augmentation: what the discriminator sees is changed at random, real or generated.
+
+With few images, a discriminator learns them by heart. If it never sees one twice in the same way, it
+cannot; if generated images are changed in the same way, the generator has no reason to draw the
+changes; and if the changes are differentiable, its gradient comes through them (DiffAugment: Zhao et
+al. 2020, arXiv:2006.10738).
+"""
+
+from facegen.layers import seed_of_step
+from facegen.session import tf
+
+TRANSLATION = 1 / 8  # of the side, by which an image moves at most
+CUTOUT = 1 / 2  # of the side, that a cut-out square has
+
+
+def augmented(images, recipe):
+    """Return `images` [batch, h, w, c] in [-1, 1], each changed by all `recipe.augmentations` in turn.
+
+    How an image is changed depends on the graph's seed, on the call and on the step only
+    (`layers.seed_of_step`), so a continued training sees what an uninterrupted one would have seen.
+    Without augmentations, the images come back as they are.
+    """
+    for name in recipe.augmentations:
+        images = AUGMENTATIONS[name](images)
+    return images
+
+
+def flip(images):
+    """Mirror images left to right, with probability 1/2 each."""
+    return tf.where_v2(uniform(images) < 0.5, images[:, :, ::-1], images)
+
+
+def colour(images):
+    """Change brightness by -0.5 to 0.5, then saturation by 0 to 2 times and contrast by 0.5 to 1.5 times.
+
+    The saturation of an image of one channel stays as it is.
+    """
+    images = images + uniform(images, -0.5, 0.5)
+    grey = tf.reduce_mean(images, axis=3, keepdims=True)
+    images = grey + uniform(images, 0, 2) * (images - grey)
+    mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
+    return mean + uniform(images, 0.5, 1.5) * (images - mean)
+
+
+def translation(images):
+    """Move images by up to an eighth of their sides, in whole pixels; what comes in is grey (0)."""
+    for axis, product in (1, 'nij,njwc->niwc'), (2, 'nij,nhjc->nhic'):
+        side = images.shape.as_list()[axis]
+        most = round(TRANSLATION * side)
+        shift = whole_numbers(images, -most, most)[:, :, 0, 0]
+        chosen = tf.one_hot(tf.range(side) + shift, side)  # the old row of each new one, or none
+        images = tf.einsum(product, chosen, images)
+    return images
+
+
+def cutout(images):
+    """Make a square of half the sides grey (0), whose middle may be anywhere in the image."""
+    inside = 1.0
+    for axis in 1, 2:
+        side = images.shape.as_list()[axis]
+        length = round(CUTOUT * side)
+        first = whole_numbers(images, -(length // 2), side - 1 - length // 2)
+        place = tf.reshape(tf.range(side), [-1, 1, 1] if axis == 1 else [-1, 1])
+        inside *= tf.cast((first <= place) & (place < first + length), images.dtype)
+    return images * (1 - inside)
+
+
+def random(images, low, high, kind):
+    """Return a random number for each image, [batch, 1, 1, 1]; each call draws others."""
+    shape = [tf.shape(images)[0], 1, 1, 1]
+    return tf.random.stateless_uniform(shape, seed_of_step(), low, high, kind)
+
+
+def uniform(images, low=0.0, high=1.0):
+    """Return a number from `low` to `high` for each image."""
+    return random(images, low, high, images.dtype)
+
+
+def whole_numbers(images, low, high):
+    """Return a whole number from `low` to `high`, both included, for each image."""
+    return random(images, low, high + 1, tf.int32)
+
+
+AUGMENTATIONS = {'flip': flip, 'colour': colour, 'translation': translation, 'cutout': cutout}

@@ -1,0 +1,79 @@
+"""Residual networks: G and D of the recipes for larger images (`network='residual'`).
+
+A residual block adds what its convolutions compute to its input, so that a gradient has a short way
+past them, and more layers can be trained (He et al. 2016, arXiv:1603.05027). Here each block also halves
+or doubles the image, as those of SNGAN do (Miyato et al. 2018, arXiv:1802.05957, appendix B.4).
+Strided convolutions resample, as in the notebook. D has no batch normalisation: with R1, each image
+should be judged alone (Gulrajani et al. 2017, arXiv:1704.00028, section 4).
+"""
+
+import math
+
+from facegen import layers
+from facegen.session import tf
+
+
+def convolution(x, filters, kernel_size, recipe, *, stride=1, transposed=False):
+    """Return a convolution of x [batch, h, w, c], with a bias, as [batch, h', w', filters].
+
+    h' is h / stride, rounded up, or if `transposed` h * stride.
+    """
+    layer = tf.layers.conv2d_transpose if transposed else tf.layers.conv2d
+    initializer = layers.initializer(recipe)
+    return layer(x, filters, kernel_size, stride, 'same', kernel_initializer=initializer)
+
+
+def down_block(x, filters, recipe):
+    """Return features of half the size, [batch, ceil(h / 2), ceil(w / 2), filters], of x [batch, h, w, c].
+
+    (x', averaged over 2x2 pixels and brought to `filters` features, + two convolutions of x) / sqrt 2
+    """
+    shortcut = tf.layers.average_pooling2d(x, 2, 2, 'same')
+    shortcut = convolution(shortcut, filters, 1, recipe)
+    x = tf.nn.leaky_relu(x, recipe.d_leak)
+    x = convolution(x, x.shape[-1], 3, recipe)
+    x = tf.nn.leaky_relu(x, recipe.d_leak)
+    x = convolution(x, filters, recipe.kernel_size, recipe, stride=2)
+    return (shortcut + x) / math.sqrt(2)
+
+
+def up_block(x, filters, side, recipe, is_train):
+    """Return features of twice the size, cropped to [batch, side, side, filters], of x [batch, h, w, c].
+
+    (x', brought to `filters` features, each pixel repeated, + two convolutions of x) / sqrt 2
+    """
+
+    def activate(x):
+        x = tf.layers.batch_normalization(x, training=is_train)
+        return tf.nn.leaky_relu(x, recipe.g_leak)
+
+    shortcut = convolution(x, filters, 1, recipe)
+    shortcut = tf.repeat(tf.repeat(shortcut, 2, axis=1), 2, axis=2)
+    x = convolution(activate(x), filters, recipe.kernel_size, recipe, stride=2, transposed=True)
+    x = convolution(activate(x), filters, 3, recipe)
+    return ((shortcut + x) / math.sqrt(2))[:, :side, :side]
+
+
+def residual_discriminator(images, recipe):
+    """Return the logits [batch, 1] of images [batch, h, w, c] in [-1, 1]."""
+    first, *others = recipe.d_filters
+    x = convolution(images, first, recipe.kernel_size, recipe, stride=2)
+    for filters in others:
+        x = down_block(x, filters, recipe)
+        x = layers.dropout(x, recipe)
+    x = tf.layers.flatten(tf.nn.leaky_relu(x, recipe.d_leak))
+    return tf.layers.dense(x, 1, kernel_initializer=layers.initializer(recipe))
+
+
+def residual_generator(z, out_channel_dim, is_train, recipe):
+    """Return images [batch, side, side, out_channel_dim] in [-1, 1] of latents z [batch, z_dim]."""
+    (side, filters), *doublings = layers.doublings(recipe)
+    initializer = layers.initializer(recipe)
+    x = layers.with_category(z, recipe)
+    x = tf.layers.dense(x, side * side * filters, kernel_initializer=initializer)
+    x = tf.reshape(x, [-1, side, side, filters])
+    for side, filters in doublings:
+        x = up_block(x, filters, side, recipe, is_train)
+    x = tf.layers.batch_normalization(x, training=is_train)
+    x = tf.nn.leaky_relu(x, recipe.g_leak)
+    return tf.tanh(convolution(x, out_channel_dim, 3, recipe))
