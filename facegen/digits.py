@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from facegen import session
+from facegen.images import DIGIT_SIDE, are_digits, as_image
 from facegen.session import tf
 
 WEIGHTS = Path(__file__).with_name('digit_classifier.npz')
 TEST_STATISTICS = Path(__file__).with_name('mnist_test.npz')
-SIDE = 28  # of a digit, pixels
 FEATURES = 64
 CLASSES = 10
 CONVOLUTIONS = (  # of 3x3 kernels: filters, stride
@@ -40,7 +41,7 @@ class DigitStatistics(NamedTuple):
 def weight_shapes():
     """Return {name: shape} of the classifier's weights."""
     shapes = {}
-    side, filters = SIDE, 1
+    side, filters = DIGIT_SIDE, 1
     for number, (num_filters, stride) in enumerate(CONVOLUTIONS):
         shapes[f'kernel_{number}'] = [3, 3, filters, num_filters]
         shapes[f'bias_{number}'] = [num_filters]
@@ -70,28 +71,38 @@ def classifier(images, weights, *, dropout=tf.identity):
 
 
 def digit_features(images, *, weights=WEIGHTS):
-    """Return (features float32 [n, 64], probabilities float32 [n, 10]) of uint8 [n, 28, 28, 1].
+    """Return (features float32 [n, 64], probabilities float32 [n, 10]) of uint8 [n, side, side, 1].
 
-    `weights` is the classifier's file; the classifier stays open in a session. Computed on the
-    CPU and in float32, so that numbers of two machines can be compared.
+    Digits of more than 28 pixels are reduced to 28. `weights` is the classifier's file; the classifier
+    stays open in a session. Computed on the CPU and in float32, so that numbers of two machines can be
+    compared.
 
     Raises ValueError for other images, or if the classifier's file is damaged; FileNotFoundError
     if it is missing.
     """
     images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (SIDE, SIDE, 1):
+    if images.dtype != np.uint8 or images.ndim != 4 or not are_digits(images.shape):
         raise ValueError(
-            f'the classifier of digits knows uint8 [n, {SIDE}, {SIDE}, 1], 0 to 255; found '
-            f'{images.dtype} {list(images.shape)}'
+            f'the classifier of digits knows uint8 [n, {DIGIT_SIDE}, {DIGIT_SIDE}, 1], 0 to 255, or '
+            f'larger squares; found {images.dtype} {list(images.shape)}'
         )
     if not len(images):
         raise ValueError('there are no images; expected at least 1')
     classify = opened_classifier(weights)
     parts = [
-        classify(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)
+        classify(reduced(images[start : start + BATCH_SIZE]))
+        for start in range(0, len(images), BATCH_SIZE)
     ]
     features, probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
     return features, probabilities
+
+
+def reduced(images):
+    """Return images [n, side, side, 1] as [n, 28, 28, 1], by Pillow's bilinear filter, as all are."""
+    if images.shape[1] == DIGIT_SIDE:
+        return images
+    smaller = (as_image(image).resize((DIGIT_SIDE, DIGIT_SIDE), Image.BILINEAR) for image in images)
+    return np.stack([np.asarray(image)[..., None] for image in smaller])
 
 
 @functools.cache
@@ -99,7 +110,7 @@ def opened_classifier(path):
     """Return a function of uint8 images to (features, probabilities); its session stays open."""
     weights = read_arrays(path, weight_shapes())
     with tf.Graph().as_default() as graph, tf.device('/cpu:0'):
-        images = tf.placeholder(tf.uint8, [None, SIDE, SIDE, 1])
+        images = tf.placeholder(tf.uint8, [None, DIGIT_SIDE, DIGIT_SIDE, 1])
         tensors = {name: tf.constant(value, tf.float32) for name, value in weights.items()}
         features, logits = classifier(tf.cast(images, tf.float32) / 255, tensors)
         outputs = features, tf.nn.softmax(logits)

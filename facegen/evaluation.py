@@ -10,7 +10,7 @@ import numpy as np
 
 from facegen import metrics
 from facegen.data.sources import DATASETS, choose
-from facegen.images import to_unit_range
+from facegen.images import are_digits, to_unit_range
 
 MIN_IMAGES = 20  # fewer say nothing; 1,000 are few
 MOST_COMPARED = 2000  # images or features of either set, where a metric compares pairs
@@ -20,7 +20,6 @@ PAIRED = 500  # images of either set whose distances to each other are averaged
 
 NOT_IN_TABLE = {'seed', 'n_reference', 'precision_recall_n'}
 
-DIGIT_SHAPE = (28, 28, 1)
 SMALLEST_FACE = 8  # side that has features, pixels
 
 RARE_CLASS = 0.02  # share of a digit; real ones have 0.09 to 0.11
@@ -36,7 +35,7 @@ def evaluate(images, dataset_name, reference, *, seed=0):
     """Return the scores of generated `images` as a dictionary of plain numbers and lists.
 
     Args:
-        images: uint8 [n, h, w, c], n of 20 or more; for digits [n, 28, 28, 1].
+        images: uint8 [n, h, w, c], n of 20 or more; for digits [n, side, side, 1], side 28 or more.
         dataset_name: 'mnist', 'celeba' or 'folder'.
         reference: uint8 [m, h, w, c], the real images at hand, which training may have seen.
         seed: Of the random subsets.
@@ -104,9 +103,9 @@ class QuickEvaluation:
     def __init__(self, dataset_name, pixels):
         """Look at up to 5,000 of the real `pixels`, uint8 [m, h, w, c], m of 2 or more.
 
-        Digits that are not 28x28 are compared as other images are, and images below 8x8 by pixel.
+        Digits below 28x28 are compared as other images are, and images below 8x8 by pixel.
         """
-        digits = DATASETS[dataset_name].features == 'digits' and pixels.shape[1:] == DIGIT_SHAPE
+        digits = DATASETS[dataset_name].features == 'digits' and are_digits(pixels.shape)
         self.dataset_name = 'mnist' if digits else 'folder'
         pixels, _ = checked(pixels, self.dataset_name, pixels, at_least=2)
         self.real = pick(pixels, QUICK_REFERENCES, 0)
@@ -351,10 +350,10 @@ def checked(images, dataset_name, reference, *, at_least=MIN_IMAGES):
 def check_shapes(shape, dataset_name, reference_shape):
     """Raise ValueError if images [n, h, w, c] cannot be compared with real ones of that shape."""
     size, real_size = list(shape[1:]), list(reference_shape[1:])
-    if DATASETS[dataset_name].features == 'digits' and size != list(DIGIT_SHAPE):
+    if DATASETS[dataset_name].features == 'digits' and not are_digits(shape):
         raise ValueError(
             f'the generated images are {size}, but the classifier that measures digits knows '
-            '[28, 28, 1] only: there are no scores for digits of another shape'
+            '[28, 28, 1], and larger squares that it reduces to that'
         )
     if size != real_size:
         raise ValueError(

@@ -8,6 +8,7 @@ from PIL import Image
 
 CHANNELS = {'L': 1, 'RGB': 3}  # of Pillow's modes
 DESCRIPTION = 'Description'  # a keyword of PNG
+DIGIT_SIDE = 28  # pixels, of MNIST
 
 
 # Value ranges -------------------------------------------------------------------------------------
@@ -38,6 +39,12 @@ def mirrored(images):
 
 
 # Pillow images ------------------------------------------------------------------------------------
+
+
+def are_digits(shape):
+    """Tell whether images of that shape [n, h, w, c] may be digits: grey squares of 28x28 or more."""
+    _, height, width, channels = shape
+    return height == width >= DIGIT_SIDE and channels == 1
 
 
 def mode_of(images):

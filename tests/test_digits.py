@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from facegen import digits, metrics
+from facegen.images import as_image
 
 
 def test_classifier_knows_the_sample_digits(sample_digits):
@@ -41,12 +43,24 @@ def test_committed_files_are_small_plain_and_belong_together():
         np.zeros([5, 28, 28, 1], np.float32),
         np.zeros([5, 28, 28], np.uint8),
         np.zeros([5, 28, 28, 3], np.uint8),
-        np.zeros([5, 32, 32, 1], np.uint8),
+        np.zeros([5, 24, 24, 1], np.uint8),
+        np.zeros([5, 28, 32, 1], np.uint8),
     ],
 )
 def test_other_pictures_are_refused(pictures):
-    with pytest.raises(ValueError, match=r'knows uint8 \[n, 28, 28, 1\], 0 to 255; found'):
+    with pytest.raises(
+        ValueError, match=r'knows uint8 \[n, 28, 28, 1\], 0 to 255, or larger .*; found'
+    ):
         digits.digit_features(pictures)
+
+
+@pytest.mark.parametrize('side', [32, 64, 128])
+def test_enlarged_digits_are_still_the_same_digits(sample_digits, side):
+    chosen = sample_digits[:200]
+    enlarged = [as_image(digit).resize((side, side), Image.BILINEAR) for digit in chosen]
+    enlarged = np.array(enlarged)[..., None]
+    (_, before), (_, after) = map(digits.digit_features, (chosen, enlarged))
+    assert np.mean(before.argmax(1) == after.argmax(1)) > 0.97
 
 
 def test_no_pictures():
