@@ -19,7 +19,7 @@ BOOK = nbformat.read(notebook.NOTEBOOK, as_version=4)
 CODE = [cell for cell in BOOK.cells if cell.cell_type == 'code']
 FUNCTIONS = ['model_inputs', 'discriminator', 'generator', 'model_loss', 'model_opt']
 EXPECTED_PARAMETERS = {
-    'data_dir', 'images_dir', 'runs_dir', 'data', 'show_n_images',
+    'data_dir', 'images_dir', 'runs_dir', 'data', 'image_size', 'show_n_images',
     'mnist_recipe', 'mnist_changes', 'mnist_epochs',
     'celeba_recipe', 'celeba_changes', 'celeba_epochs',
     'print_every', 'show_every', 'seed', 'resume',
