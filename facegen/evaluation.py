@@ -16,6 +16,8 @@ MIN_IMAGES = 20  # fewer say nothing; 1,000 are few
 MOST_COMPARED = 2000  # images or features of either set, where a metric compares pairs
 MOST_REFERENCES = 10_000  # real images whose features are computed
 QUICK_REFERENCES = 5000
+PAPER_REFERENCES = 50_000  # of the FID that papers report
+PAPER_IMAGES = 10_000  # of either set; with fewer, papers report none
 PAIRED = 500  # images of either set whose distances to each other are averaged
 
 NOT_IN_TABLE = {'seed', 'n_reference', 'precision_recall_n'}
@@ -91,6 +93,64 @@ def real_scores(dataset_name, reference, count, *, seed=0):
         **scores_of(held_out, dataset_name, rest, seed),
         'diversity': diversity(held_out, rest, seed),
     }
+
+
+def inception_scores(images, dataset_name, reference, features, *, seed=0):
+    """Return how generated `images` compare with `reference` by the features of Inception.
+
+    Args:
+        images: uint8 [n, h, w, c], n of 20 or more, digits of any size too.
+        dataset_name: 'mnist', 'celeba' or 'folder'.
+        reference: uint8 [m, h, w, c]; of more than 50,000, as many drawn by `seed`.
+        features: What `facegen.inception.opened` yields.
+        seed: Of the random subsets.
+
+    The Fréchet distance is the FID of Heusel et al. 2017, arXiv:1706.08500, the kernel distance the
+    KID of Bińkowski et al. 2018, arXiv:1801.01401, of 10,000 images of either set at most. 'real' says
+    what real images score, at most half of `reference` compared with the rest; it is empty where those
+    are too few. 'warnings' says so where images are fewer than papers take.
+
+    Raises ValueError like `evaluate`.
+    """
+    images, reference = checked(images, 'folder', reference)
+    reference = pick(reference, PAPER_REFERENCES, seed)
+    fake, real = features(images), features(reference)
+    scores = {
+        'features': 'inception',
+        **described(images, dataset_name, reference, seed),
+        **inception_distances(real, fake, seed),
+        'warnings': few_images(len(images), len(reference)),
+        'real': {},
+    }
+    count = min(len(images), len(reference) // 2)
+    if count >= MIN_IMAGES:
+        order = np.random.default_rng([seed, 1]).permutation(len(reference))
+        held_out, rest = real[order[:count]], real[order[count:]]
+        sizes = {'n': len(held_out), 'n_reference': len(rest)}
+        scores['real'] = {**sizes, **inception_distances(rest, held_out, seed)}
+    return scores
+
+
+def inception_distances(real, fake, seed):
+    """Return the Fréchet and the kernel distance of features [m, 2048] and [n, 2048] by name."""
+    some = (pick(features, MOST_REFERENCES, seed) for features in (real, fake))
+    return {
+        'frechet_distance': metrics.frechet_distance(
+            *metrics.moments(fake), *metrics.moments(real)
+        ),
+        **kernel_scores(*some),
+    }
+
+
+def few_images(count, reference_count):
+    """Return the warning, if any, that sets are too small for an FID that papers would report."""
+    if min(count, reference_count) >= PAPER_IMAGES:
+        return []
+    return [
+        f'{count:,} generated images were compared with {reference_count:,} real ones; papers take '
+        f'{PAPER_IMAGES:,} or more of each: FID grows as images get fewer, so compare it with that of '
+        'as many images only.'
+    ]
 
 
 class QuickEvaluation:
@@ -239,13 +299,11 @@ def digit_scores(images, reference, seed):
 
     features, report = features_of(images, 'digits')
     test = test_set_statistics()
-    value, error = metrics.kernel_distance(test.features, features)
     return {
         'frechet_distance': metrics.frechet_distance(
             *metrics.moments(features), test.mean, test.covariance
         ),
-        'kernel_distance': value,
-        'kernel_distance_standard_error': error,
+        **kernel_scores(test.features, features),
         # Blur and noise shorten a digit's features, and between long ones there is room for
         # anything: unscaled, noisy digits would have a higher precision than real ones.
         **neighbours(unit(test.features), unit(features), seed),
@@ -258,13 +316,11 @@ def face_scores(images, reference, seed):
     reference = pick(reference, MOST_REFERENCES, seed)
     real, _ = features_of(reference, 'faces')
     fake, _ = features_of(images, 'faces')
-    value, error = metrics.kernel_distance(real, fake)
     return {
         'frechet_distance': metrics.frechet_distance(
             *metrics.moments(fake), *metrics.moments(real)
         ),
-        'kernel_distance': value,
-        'kernel_distance_standard_error': error,
+        **kernel_scores(real, fake),
         **neighbours(real, fake, seed),
     }
 
@@ -273,6 +329,12 @@ def scores_of(images, dataset_name, reference, seed):
     """Return how images compare with real ones, by the features of their data set."""
     scores = {'digits': digit_scores, 'faces': face_scores}[DATASETS[dataset_name].features]
     return scores(images, reference, seed)
+
+
+def kernel_scores(real, fake):
+    """Return the kernel distance of features [m, d] and [n, d], and its standard error, by name."""
+    value, error = metrics.kernel_distance(real, fake)
+    return {'kernel_distance': value, 'kernel_distance_standard_error': error}
 
 
 def neighbours(real, fake, seed):

@@ -127,3 +127,18 @@ def stop_at(monkeypatch):
         monkeypatch.setattr(Training, 'end_step', end_step_and_stop)
 
     return stop_at
+
+
+@pytest.fixture
+def server():
+    """An HTTP server on loopback."""
+    import threading
+
+    from helpers import Server
+
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -1,5 +1,6 @@
 """What several test files need, beside the fixtures of conftest.py."""
 
+import http.server
 import os
 import struct
 import subprocess
@@ -101,3 +102,51 @@ def some_digits(count=7, size=28):
 def caches(images):
     """Return the finished caches beside a folder of images."""
     return sorted(Path(f'{images}.cache').glob('[!.]*'))
+
+
+def serve(request, content, share=1.0):
+    """Answer as a good server does, with the range that was asked for."""
+    first = int(request.headers.get('Range', 'bytes=0-').removeprefix('bytes=').removesuffix('-'))
+    rest = memoryview(content)[first:]
+    sent = int(len(rest) * share)
+    if not rest:
+        answer(request, 416)
+    elif first:
+        ranges = {'Content-Range': f'bytes {first}-{len(content) - 1}/{len(content)}'}
+        answer(request, 206, rest, ranges, sent=sent)
+    else:
+        answer(request, 200, rest, sent=sent)
+
+
+def answer(request, status, body=b'', headers=(), sent=None):
+    request.send_response(status)
+    for name, value in {'Content-Length': len(body), **dict(headers)}.items():
+        request.send_header(name, str(value))
+    request.end_headers()
+    request.wfile.write(body[:sent])
+    request.close_connection = True
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files` by path; the first requests for a path follow its script."""
+
+    def __init__(self):
+        super().__init__(('127.0.0.1', 0), Handler)
+        self.files, self.scripts, self.ranges = {}, {}, []
+
+    def add(self, path, content, *script):
+        self.files[path], self.scripts[path] = content, list(script)
+        return f'http://127.0.0.1:{self.server_port}{path}'
+
+    def handle_error(self, request, client_address):
+        """Keep quiet where a client was killed."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        script = self.server.scripts[self.path]
+        self.server.ranges.append(self.headers.get('Range'))
+        (script.pop(0) if script else serve)(self, self.server.files[self.path])
+
+    def log_message(self, *args):
+        pass

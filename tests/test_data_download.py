@@ -2,14 +2,12 @@
 
 import gzip
 import hashlib
-import http.server
 import io
 import os
 import shutil
 import signal
 import stat
 import struct
-import threading
 import time
 import tracemalloc
 import zipfile
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import make_public_folder, start, unwritable
+from helpers import Server, answer, make_public_folder, serve, start, unwritable
 from PIL import Image
 
 import helper
@@ -31,20 +29,6 @@ public_folder = pytest.fixture(make_public_folder, name='public_folder')
 
 
 # What a server may do -----------------------------------------------------------------------------
-
-
-def serve(request, content, share=1.0):
-    """Answer as a good server does, with the range that was asked for."""
-    first = int(request.headers.get('Range', 'bytes=0-').removeprefix('bytes=').removesuffix('-'))
-    rest = memoryview(content)[first:]
-    sent = int(len(rest) * share)
-    if not rest:
-        answer(request, 416)
-    elif first:
-        ranges = {'Content-Range': f'bytes {first}-{len(content) - 1}/{len(content)}'}
-        answer(request, 206, rest, ranges, sent=sent)
-    else:
-        answer(request, 200, rest, sent=sent)
 
 
 def serve_without_range(request, content):
@@ -79,50 +63,6 @@ def page(request, content):
 
 def fail(status):
     return lambda request, content: answer(request, status)
-
-
-def answer(request, status, body=b'', headers=(), sent=None):
-    request.send_response(status)
-    for name, value in {'Content-Length': len(body), **dict(headers)}.items():
-        request.send_header(name, str(value))
-    request.end_headers()
-    request.wfile.write(body[:sent])
-    request.close_connection = True
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` by path; the first requests for a path follow its script."""
-
-    def __init__(self):
-        super().__init__(('127.0.0.1', 0), Handler)
-        self.files, self.scripts, self.ranges = {}, {}, []
-
-    def add(self, path, content, *script):
-        self.files[path], self.scripts[path] = content, list(script)
-        return f'http://127.0.0.1:{self.server_port}{path}'
-
-    def handle_error(self, request, client_address):
-        """Keep quiet where a client was killed."""
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        script = self.server.scripts[self.path]
-        self.server.ranges.append(self.headers.get('Range'))
-        (script.pop(0) if script else serve)(self, self.server.files[self.path])
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server():
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 # Small data sets ----------------------------------------------------------------------------------

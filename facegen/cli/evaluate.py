@@ -16,7 +16,10 @@ from facegen.cli.options import (
 HELP = 'say in numbers how good generated images are'
 DESCRIPTION = (
     'Print one JSON object: what generated images score, and, under "real", what as '
-    'many real ones do. facegen/evaluation.py says what each number means.'
+    'many real ones do. facegen/evaluation.py says what each number means. With --features inception, '
+    'frechet_distance is the FID that papers report; it needs the network that they use, '
+    'inception-2015-12-05.tgz or the classify_image_graph_def.pb in it, in --data-dir or its '
+    'inception/, and downloads it (89 MB) where it is in neither.'
 )
 
 
@@ -38,7 +41,15 @@ def add_options(parser):
         '--count',
         type=whole_number(1),
         default=argparse.SUPPRESS,
-        help='number of images (default: for a run 10,000 digits or 2,000 others, for a file all)',
+        help='number of images (default: for a run 10,000 digits or 2,000 others, or 10,000 with '
+        '--features inception; for a file all)',
+    )
+    parser.add_argument(
+        '--features',
+        choices=['own', 'inception'],
+        default='own',
+        help='what images are compared by; own: quick, made for small digits and faces; inception: '
+        'those of the FID that papers report, for images of any size',
     )
     parser.add_argument(
         '--seed', type=whole_number(0), default=0, help='of the latents and of subsets'
@@ -89,12 +100,22 @@ def scores_of(arguments):
     name = kind_of(arguments.dataset)
     _, height, width, _ = shape
     real = open_dataset(arguments, width, height).pixels
-    evaluation.check_shapes(shape, name, real.shape)
+    uses_inception = arguments.features == 'inception'
+    evaluation.check_shapes(shape, 'folder' if uses_inception else name, real.shape)
+    if uses_inception:
+        from facegen import inception
+
+        graph = inception.fetched(inception.NETWORK, arguments.data_dir)
     if images is None:
         from facegen.sampling import generate
 
-        count = getattr(arguments, 'count', DATASETS[name].images_scored)
+        usual = evaluation.PAPER_IMAGES if uses_inception else DATASETS[name].images_scored
+        count = getattr(arguments, 'count', usual)
         images = generate(run, count, arguments.seed, weights=arguments.weights)
+    if uses_inception:
+        with inception.opened(graph) as features:
+            scores = evaluation.inception_scores(images, name, real, features, seed=arguments.seed)
+        return {'source': str(source), **about, **scores}
     scores = evaluation.evaluate(images, name, real, seed=arguments.seed)
     return {
         'source': str(source),

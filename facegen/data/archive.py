@@ -1,8 +1,11 @@
-"""Archives of images, unpacked flat into a folder: all or none, and nothing outside it."""
+"""Archives: images, unpacked flat into a folder, all or none; and single files, read into memory."""
 
+import gzip
 import lzma
+import posixpath
 import shutil
 import stat
+import tarfile
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -63,3 +66,19 @@ def readable_zip(archive, folder):
             f'{archive} is damaged or encrypted ({error}); get it again, or unpack its images into '
             f'{folder} by hand'
         ) from error
+
+
+def member_of(archive, name):
+    """Return the bytes of the file `name` in a tar, packed or not; nothing is written.
+
+    Raises ValueError where the archive is damaged or holds no such file.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isreg() and posixpath.normpath(member.name) == name:
+                    return tar.extractfile(member).read()
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        reason = str(error).partition(':')[0]  # more is of many lines
+        raise ValueError(f'{archive} is damaged or no tar ({reason})') from error
+    raise ValueError(f'{archive} holds no {name}')

@@ -9,6 +9,7 @@ import zlib
 from importlib.util import find_spec
 from typing import NamedTuple
 
+from facegen.data.archive import member_of
 from facegen.files import require_space
 from facegen.screen import progress
 
@@ -19,11 +20,21 @@ TIMEOUT = 10, 20  # seconds: to connect, between two chunks
 
 
 class File(NamedTuple):
-    """A published file: its name, the checksum that proves it, and where it is, in order."""
+    """A published file: its name, the checksum that proves it, and where it is, in order.
+
+    Of a tar of which one file alone is used, `member` is the name of that file, and the checksum is
+    its own.
+    """
 
     name: str
     checksum: str  # 'md5:…' or 'sha256:…'; of a gzip file, that of the unpacked bytes
     urls: tuple[str, ...] = ()
+    member: str | None = None
+
+    def __str__(self):
+        """Return its name, and what must have which checksum."""
+        proof = f'its {self.member}: {self.checksum}' if self.member else self.checksum
+        return f'{self.name} ({proof})'
 
 
 class Checksum:
@@ -42,7 +53,7 @@ class Checksum:
         self.damage = None
 
     def update(self, chunk):
-        """Add the next bytes of the stream."""
+        """Add the next bytes of the stream; return the checksum itself."""
         if not self.size and chunk.startswith(GZIP_MAGIC):
             self.gunzip = zlib.decompressobj(wbits=31)
         self.size += len(chunk)
@@ -55,6 +66,7 @@ class Checksum:
             self.hash.update(chunk)
         except zlib.error as error:
             self.damage = error
+        return self
 
     def read(self, path):
         """Add all bytes of a file; return the checksum itself."""
@@ -123,7 +135,7 @@ def download_files(files, folder, wait):
                 except (BadSourceError, requests.RequestException) as error:
                     reasons.append(f'{url}: {getattr(error.args[0], "reason", error)}')
             else:
-                missing = ', '.join(f'{file.name} ({file.checksum})' for file in files[number:])
+                missing = ', '.join(map(str, files[number:]))
                 by_hand = f'Try again later, or place {missing} in {folder} by hand.'
                 text = [f'no source gave {file.name}', *reasons, by_hand]
                 raise ConnectionError('\n  '.join(text))
@@ -147,6 +159,8 @@ def download_from(session, url, file, folder, wait):
                 raise BadSourceError(f'the connection keeps breaking: {error}') from error
             time.sleep(wait * 2**failures)
             continue
+        if file.member:
+            checksum = member_checksum(part, file)
         if checksum == file.checksum:
             part.replace(folder / file.name)
             return
@@ -154,6 +168,14 @@ def download_from(session, url, file, folder, wait):
         if not (leftover and resumed):
             raise BadSourceError(f'expected {file.checksum}, got {checksum}')
         leftover = False
+
+
+def member_checksum(path, file):
+    """Return the checksum of the member that proves a tar, which lies at `path`; or what is wrong."""
+    try:
+        return str(Checksum(file.checksum).update(member_of(path, file.member)))
+    except ValueError as error:
+        return f'none ({error})'
 
 
 def append(session, url, part, expected):
