@@ -19,7 +19,7 @@ from facegen.session import tf
 ARCHIVE = 'inception-2015-12-05.tgz'
 NETWORK = File(
     ARCHIVE,
-    # That of the graph, since nobody has published one of the archive
+    # That of the graph, which others cite; none of the archive is known to us
     'sha256:009d6814d1bc560d4e7b236e170e9b2d5ca6f4b57bd8037f6db05776204415c6',
     (
         f'http://download.tensorflow.org/models/image/imagenet/{ARCHIVE}',
@@ -75,7 +75,7 @@ def placed(network, data_path):
 def opened(graph):
     """Yield a function of uint8 images [n, h, w, c] that returns their features, float32 [n, 2048].
 
-    c is 3, or 1, which is repeated. Images enter the serialised `graph` behind its JPEG decoder, in
+    c is 3, or 1, which is repeated. Images enter the serialised `graph` after its JPEG decoder, in
     batches; it resizes them to 299x299 itself, bilinearly, as for the FID that papers report.
     """
     with tf.Graph().as_default() as inception:
