@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 import helper  # noqa: E402
 from data import linked  # noqa: E402
 from facegen.figures import rendered  # noqa: E402
+from facegen.recipes import Recipe  # noqa: E402
 from measuring import in_process, summary  # noqa: E402
 
 UNITS = {  # of each curve: that of its size, that of its cost
@@ -49,8 +50,8 @@ def seconds_of_step(side, steps):
     """Return the seconds of a step of the classic network on images of that side."""
     import step
 
-    changes = {'updates': 'simultaneous', 'image_size': side}
-    return step.BATCH / step.ours(1, steps, changes, warm_up=WARM_UP)
+    recipe = Recipe(updates='simultaneous', image_size=side)
+    return recipe.batch_size / step.ours(1, steps, recipe, warm_up=WARM_UP)
 
 
 def a_round(options):

@@ -42,13 +42,13 @@ OURS = {  # settings beside the recipe `classic`
 }
 
 
-def batches(channels, side=28):
+def batches(channels, side=28, batch_size=BATCH):
     """Yield (images in [-1, 1], latents) forever: what they show does not matter here."""
     rng = np.random.default_rng(0)
     images = 2 * rng.random([10 * BATCH, side, side, channels], np.float32) - 1
     while True:
-        chosen = images[rng.integers(0, len(images), BATCH)]
-        yield chosen, rng.uniform(-1, 1, [BATCH, Z_DIM]).astype(np.float32)
+        chosen = images[rng.integers(0, len(images), batch_size)]
+        yield chosen, rng.uniform(-1, 1, [batch_size, Z_DIM]).astype(np.float32)
 
 
 def timed(step, channels, steps):
@@ -62,27 +62,33 @@ def timed(step, channels, steps):
     return steps * BATCH / (time.perf_counter() - started)
 
 
-def ours(channels, steps, changes, *, warm_up=WARM_UP):
-    """`train` of the notebook, with `changes` of the recipe."""
-    from facegen import notebook
+def of_classic(channels, steps, changes):
+    """`train` of the notebook, with `changes` of the recipe `classic`."""
     from facegen.recipes import CLASSIC
 
-    recipe = replace(CLASSIC, **changes)
+    return ours(channels, steps, replace(CLASSIC, **changes))
+
+
+def ours(channels, steps, recipe, *, warm_up=WARM_UP):
+    """Return the images per second of `train` of the notebook by a recipe."""
+    from facegen import notebook
+
     side, asked_at = recipe.image_size, []
 
     def get_batches(batch_size):
-        for images, _ in batches(channels, side):
+        for images, _ in batches(channels, side, batch_size):
             asked_at.append(time.perf_counter())
             yield images / 2
 
     total = warm_up + steps + 1
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         notebook.definitions().train(
-            None, BATCH, Z_DIM, RATE, BETA1, get_batches, (60_000, side, side, channels),
-            {1: 'L', 3: 'RGB'}[channels], recipe=recipe, max_steps=total,
-            show_every=10 * total, run_dir=f'{folder}/run',
+            None, recipe.batch_size, recipe.z_dim, recipe.learning_rate, recipe.beta1, get_batches,
+            (60_000, side, side, channels),
+            {1: 'L', 3: 'RGB'}[channels], recipe=recipe, max_steps=total, show_every=10 * total,
+            run_dir=f'{folder}/run',
         )  # fmt: skip
-    return steps * BATCH / (asked_at[warm_up + steps] - asked_at[warm_up])
+    return steps * recipe.batch_size / (asked_at[warm_up + steps] - asked_at[warm_up])
 
 
 def exercise(channels, steps):
@@ -202,7 +208,10 @@ def torch(channels, steps):
 
 WAYS = {
     'exercise': exercise,
-    **{name: lambda *args, changes=changes: ours(*args, changes) for name, changes in OURS.items()},
+    **{
+        name: lambda *args, changes=changes: of_classic(*args, changes)
+        for name, changes in OURS.items()
+    },
     'keras': keras,
     'torch': torch,
 }
@@ -227,15 +236,16 @@ def multiplication(name, size):
     return {'gflops_per_second': MULTIPLICATIONS * 2 * size**3 / seconds / 1e9}
 
 
-def gflop(channels, updates):
-    """Return the GFLOP of a step for each of its images.
+def gflop(recipe, channels):
+    """Return the GFLOP of a step of a recipe for each of its images.
 
     With D and G for one pass forwards, which TensorFlow counts: by its inputs and by its kernels, a
     layer's gradients cost as much again each. Simultaneous updates need G forwards and backwards, 3 G; D
     forwards and backwards on real images, 3 D; on generated ones also backwards to the images for G's
-    loss, 4 D. Alternating, G's step draws new images and judges them: G and D more.
+    loss, 4 D. Alternating, G's step draws new images and judges them: G and D more. R1 goes backwards
+    to the real images, D, and by the kernels back through all of that, 4 D, in one of four steps.
     """
-    from facegen import notebook
+    from facegen import losses, notebook
     from facegen.session import tf
 
     functions = notebook.definitions()
@@ -249,9 +259,13 @@ def gflop(channels, updates):
             counted = tf.profiler.profile(graph, cmd='op', options=options.build())
         return counted.total_float_ops / BATCH / 1e9
 
-    d = forwards(functions.discriminator, BATCH, 28, 28, channels)
-    g = forwards(lambda z: functions.generator(z, channels), BATCH, Z_DIM)
-    return {'simultaneous': 3 * g + 7 * d, 'alternating': 4 * g + 8 * d}[updates]
+    side = recipe.image_size
+    d = forwards(
+        lambda images: functions.discriminator(images, recipe=recipe), BATCH, side, side, channels
+    )
+    g = forwards(lambda z: functions.generator(z, channels, recipe=recipe), BATCH, recipe.z_dim)
+    penalty = 5 * d / losses.R1_EVERY if recipe.gamma else 0
+    return {'simultaneous': 3 * g + 7 * d, 'alternating': 4 * g + 8 * d}[recipe.updates] + penalty
 
 
 def one_way(way, channels, steps):
@@ -259,10 +273,11 @@ def one_way(way, channels, steps):
     result = {'images_per_second': WAYS[way](channels, steps)}
     if way in OURS or way == 'exercise':
         from facegen import session
+        from facegen.recipes import CLASSIC
 
-        changes = {'updates': 'alternating', 'precision': 'auto', **OURS.get(way, {})}
-        bfloat16 = way in OURS and session.uses_bfloat16(changes['precision'])
-        per_image = gflop(channels, changes['updates'])
+        recipe = replace(CLASSIC, **OURS.get(way, {}))
+        bfloat16 = way in OURS and session.uses_bfloat16(recipe.precision)
+        per_image = gflop(recipe, channels)
         result['gflops_per_second'] = result['images_per_second'] * per_image
         result['type'] = 'bfloat16' if bfloat16 else 'float32'
     return result
