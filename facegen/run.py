@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from facegen.data.crop import FACE_SIZE
 from facegen.files import (
     LOCK,
     PARTIAL,
@@ -63,12 +64,17 @@ def by_step(files):
 
 
 def flattened(config):
-    """Return a configuration with the settings of its recipe as 'recipe.NAME'."""
-    recipe = config.get('recipe')
-    defaults = json.loads(to_json(Recipe()))  # of settings that were added after that training
-    inner = defaults | recipe if isinstance(recipe, dict) else {'': recipe}
-    outer = {name: value for name, value in config.items() if name != 'recipe'}
-    return outer | {f'recipe.{name}': value for name, value in inner.items()}
+    """Return a configuration with its settings of recipe and data as 'recipe.NAME', 'data.NAME'."""
+    # Of settings that were added after that training
+    defaults = {'recipe': json.loads(to_json(Recipe())), 'data': {'crop': FACE_SIZE}}
+    flat = {}
+    for group, value in config.items():
+        if group in defaults and isinstance(value, dict):
+            settings = defaults[group] | value
+            flat |= {f'{group}.{name}': setting for name, setting in settings.items()}
+        else:
+            flat[group] = value
+    return flat
 
 
 def differences(stored, wanted, names=None):

@@ -9,6 +9,7 @@ import pytest
 from helpers import some_digits, write_idx
 from PIL import Image
 
+import helper
 from facegen.cli import main, train
 from facegen.recipes import Recipe
 from facegen.run import RunFolder
@@ -91,7 +92,7 @@ def test_folder_named_like_a_published_set(workplace, capsys, monkeypatch, name)
         asked.append(arguments[0])
         return workplace / name
 
-    monkeypatch.setattr('facegen.data.sources.download_extract', fetched)
+    monkeypatch.setattr('facegen.data.dataset.download_extract', fetched)
     assert main(['train', '--dataset', f'./{name}', *SMALL]) == 0
     assert 'is the published one' not in capsys.readouterr().out
     assert not asked
@@ -129,6 +130,76 @@ def test_options_of_reading_reach_the_data_set(workplace, capsys):
     for option in (['--background', 'whitish'], ['--white-level', '0']):
         assert main(['train', '--dataset', 'mine', *SMALL, *option]) == 2
         assert option[1] in capsys.readouterr().err
+
+
+@pytest.fixture
+def published_faces(workplace, faces, monkeypatch):
+    """A folder of 20 images, as if they were the faces that are published."""
+    monkeypatch.setattr('facegen.data.dataset.download_extract', lambda *_, **options: faces)
+    return faces
+
+
+def test_resume_with_a_crop(workplace, published_faces, capsys):
+    """That of a run that was made before there was a choice is 108."""
+    command = ['train', '--dataset', 'celeba', *SMALL]
+    assert main(command) == 0
+    assert '(crop)' not in capsys.readouterr().out
+    run = RunFolder(workplace / 'runs' / 'celeba')
+    config = run.config()
+    assert config['data'].pop('crop') == 108
+    run.write_config(config)
+    command += ['--max-steps', '2', '--resume']
+    assert main([*command, '--crop', '140']) == 2
+    output = capsys.readouterr()
+    assert 'celeba: the central 140x140 pixels of each image (crop)' in output.out
+    assert 'data.crop is 140, was 108' in output.err
+    assert main(command) == 0
+    assert 'continued from step 1' in capsys.readouterr().out
+
+
+def test_evaluate_with_the_crop_of_the_training(workplace, published_faces, monkeypatch, capsys):
+    shown = []
+
+    def evaluate(images, name, real, *, seed):
+        shown.append(real)
+        return {}
+
+    images = np.zeros([2, 64, 64, 3], np.uint8)
+    monkeypatch.setattr('facegen.sampling.generate', lambda *_, **options: images)
+    monkeypatch.setattr('facegen.evaluation.evaluate', evaluate)
+    monkeypatch.setattr('facegen.evaluation.warnings_of', lambda scores: [])
+    monkeypatch.setattr('facegen.evaluation.real_scores', lambda *_, **options: {})
+    np.save('images.npy', images)
+    shape = {'data_shape': [20, 64, 64, 3]}
+    for name, data in ('new', {'crop': 160}), ('old', {'sha256': 'a'}), ('own', None):
+        run = RunFolder.create(workplace / name, shape | {'data': data})
+        (run.path / 'checkpoints' / 'step_000001.index').touch()
+    for source, options, crop in (
+        ('new', [], 160),
+        ('new', ['--crop', '150'], 150),
+        ('old', [], 108),
+        ('own', [], 108),
+        ('images.npy', [], 140),
+        ('images.npy', ['--crop', '150'], 150),
+    ):
+        assert main(['evaluate', source, '--dataset', 'celeba', *options]) == 0
+        expected = helper.Dataset('celeba', published_faces, width=64, height=64, crop=crop)
+        np.testing.assert_array_equal(shown.pop(), expected.pixels)
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        (['--dataset', 'celeba', '--crop', '179'], 'crop is 179; choose a whole number from 1 to'),
+        (['--dataset', 'mnist', '--crop', '20'], 'crop is for celeba'),
+        (['--dataset', '.', '--crop', '20'], 'crop is for celeba; of a folder of images, the larg'),
+    ],
+)
+def test_bad_crop(workplace, capsys, options, text):
+    assert main(['train', *options, *SMALL]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert text in line
+    assert not list(workplace.iterdir())
 
 
 @pytest.mark.parametrize(('mode', 'channels'), [('L', 1), ('RGB', 3)])

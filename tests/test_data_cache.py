@@ -251,10 +251,18 @@ def test_each_size_and_kind_has_a_cache_of_its_own(faces, decoded):
     for _ in range(2):
         helper.Dataset('celeba', faces)
         helper.Dataset('celeba', faces, width=32, height=32)
+        helper.Dataset('celeba', faces, crop=140)
         helper.Dataset('mnist', faces)
         helper.Dataset('celeba', sorted(faces.iterdir())[:5])
-    assert len(decoded) == 3 * NUM_FACES + 5
-    assert len(caches(faces)) == 4
+    assert len(decoded) == 4 * NUM_FACES + 5
+    assert len(caches(faces)) == 5
+
+
+def test_caches_of_the_face_are_those_of_before_there_was_a_choice(faces):
+    for crop in 108, 140:
+        helper.Dataset('celeba', faces, crop=crop)
+    headers = [json.loads((folder / 'header.json').read_text()) for folder in caches(faces)]
+    assert {header['rule'] for header in headers} == {'get_image 1', 'get_image 1, 140'}
 
 
 def test_each_list_has_one_cache(faces):

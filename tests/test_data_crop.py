@@ -266,6 +266,25 @@ def test_bad_options(tmp_path, options, text):
         helper.Dataset('folder', tmp_path, **options)
 
 
+@pytest.mark.parametrize(
+    ('crop', 'box'), [(1, (88, 108, 89, 109)), (140, (19, 39, 159, 179)), (178, (0, 20, 178, 198))]
+)
+def test_crop_of_a_face(faces, crop, box):
+    with Image.open(faces / '000003.jpg') as image:
+        expected = np.array(image.crop(box).resize((28, 28), Image.BILINEAR))
+        whole = np.array(image)
+    pixels = helper.get_image(faces / '000003.jpg', 28, 28, 'RGB', crop=crop)
+    np.testing.assert_array_equal(pixels, expected)
+    pixels = helper.get_image(faces / '000003.jpg', 178, 218, 'RGB', crop=crop)
+    np.testing.assert_array_equal(pixels, whole)
+
+
+@pytest.mark.parametrize('crop', [0, -1, 179, 1.5, True, None])
+def test_bad_crop(faces, crop):
+    with pytest.raises(ValueError, match=f'crop is {crop!r}; choose a whole number from 1 to 178'):
+        helper.get_image(faces / '000003.jpg', 28, 28, 'RGB', crop=crop)
+
+
 @pytest.mark.parametrize('options', [{'background': 'black'}, {'white_level': 9}])
 def test_options_of_own_images_alone(faces, options):
     with pytest.raises(ValueError, match='background and white_level are for a folder of images'):

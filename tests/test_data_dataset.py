@@ -160,6 +160,41 @@ def test_bad_options(numbered, option):
         helper.Dataset('mnist', numbered, **option)
 
 
+def test_faces_of_more_than_32_pixels_show_the_head(faces, capsys):
+    file = faces / '000001.jpg'
+    for width, height, crop in (28, 28, 108), (32, 32, 108), (33, 8, 140), (8, 33, 140):
+        dataset = helper.Dataset('celeba', [file], width=width, height=height)
+        expected = helper.get_image(file, width, height, 'RGB', crop=crop)
+        np.testing.assert_array_equal(dataset.pixels, [expected])
+        line = 'celeba: the central 140x140 pixels of each image (crop)'
+        assert (line in capsys.readouterr().out) == (crop == 140)
+        assert dataset.identity['crop'] == dataset.crop == crop
+
+
+def test_crop_of_faces(faces, numbered):
+    file = faces / '000001.jpg'
+    dataset = helper.Dataset('celeba', [file], crop=178)
+    expected = helper.get_image(file, 28, 28, 'RGB', crop=178)
+    np.testing.assert_array_equal(dataset.pixels, [expected])
+    assert dataset.identity['crop'] == 178
+    assert 'crop' not in helper.Dataset('mnist', numbered).identity
+    assert 'crop' not in helper.Dataset('folder', faces).identity
+
+
+@pytest.mark.parametrize('crop', [0, -1, 179, 1.5, True, '108'])
+def test_bad_crop(tmp_path, monkeypatch, crop):
+    """It is said before anything is downloaded."""
+    monkeypatch.setattr('facegen.data.dataset.download_extract', None)
+    with pytest.raises(ValueError, match=f'crop is {crop!r}; choose a whole number from 1 to 178'):
+        helper.Dataset('celeba', crop=crop)
+
+
+@pytest.mark.parametrize('name', ['mnist', 'folder'])
+def test_crop_of_faces_alone(faces, name):
+    with pytest.raises(ValueError, match=r'crop is for celeba; of a folder .* largest central'):
+        helper.Dataset(name, faces, crop=108)
+
+
 def test_missing_files_are_named(faces):
     with pytest.raises(FileNotFoundError, match=r'nowhere\.jpg'):
         helper.Dataset('celeba', [faces / '000000.jpg', faces / 'nowhere.jpg'])

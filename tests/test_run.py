@@ -181,6 +181,14 @@ def test_hindrances():
     assert hindrances({'recipe': 3}, {'recipe': 3}) == []
 
 
+def test_faces_of_a_run_before_there_was_a_choice_of_the_crop():
+    old = {'data': {'sha256': 'a', 'seed': 0}}
+    assert hindrances(old, {'data': old['data'] | {'crop': 108}}) == []
+    assert hindrances(old, old) == []
+    assert hindrances(old, {'data': old['data'] | {'crop': 140}}) == ['data.crop is 140, was 108']
+    assert hindrances({'data': None}, {'data': None}) == []
+
+
 @pytest.mark.parametrize(
     'text',
     ['', '{}', '[]', '{"step": 5.5}', '{"step": -1}', '{"step": 7}', '{"a": 1}', '[' * 99_999],

@@ -35,6 +35,7 @@ def add_options(parser):
     add_dataset_options(
         parser,
         'the real images: mnist, celeba or a folder (default: mnist for images of one channel)',
+        crop_default='for a run that of its training, or 108 if it does not say; else as of train',
         required=False,
     )
     parser.add_argument(
@@ -69,8 +70,9 @@ def run(arguments):
 def scores_of(arguments):
     """Return what `run` prints."""
     from facegen import evaluation
+    from facegen.data.crop import FACE_SIZE
     from facegen.data.sources import DATASETS
-    from facegen.run import RunFolder
+    from facegen.run import RunFolder, flattened
 
     source = arguments.source
     if not source.exists():
@@ -98,6 +100,8 @@ def scores_of(arguments):
             )
         arguments.dataset = 'mnist'
     name = kind_of(arguments.dataset)
+    if is_run and name == 'celeba' and 'crop' not in arguments:
+        arguments.crop = flattened(run.config()).get('data.crop', FACE_SIZE)
     _, height, width, _ = shape
     real = open_dataset(arguments, width, height).pixels
     uses_inception = arguments.features == 'inception'

@@ -77,7 +77,7 @@ def add_weights_option(parser):
     )
 
 
-def add_dataset_options(parser, dataset_help, *, required):
+def add_dataset_options(parser, dataset_help, *, crop_default, required):
     """Add to a verb the options that say which real images it uses, and how they are read."""
     parser.add_argument(
         '--dataset',
@@ -99,6 +99,14 @@ def add_dataset_options(parser, dataset_help, *, required):
         default=argparse.SUPPRESS,
         help='of a folder: what is white in images of 16 or 32 bits, such as 4095 for those of 12 '
         '(default: 65,535)',
+    )
+    parser.add_argument(
+        '--crop',
+        metavar='PIXELS',
+        type=whole_number(1),
+        default=argparse.SUPPRESS,
+        help='of celeba: side of the central square that is used, 1 to 178 '
+        f'(default: {crop_default})',
     )
     parser.add_argument(
         '--decode-anew',
@@ -144,22 +152,25 @@ def kind_of(dataset):
 def open_dataset(arguments, width, height, *, seed=0):
     """Return the `Dataset` of `--dataset`, whose files are fetched where they are missing."""
     from facegen.data.dataset import Dataset
-    from facegen.data.sources import download_extract
 
     name = kind_of(arguments.dataset)
     files = arguments.dataset
     if files in PUBLISHED:
         if Path(files).exists():
             print(f'--dataset {files} is the published one; --dataset ./{files} is yours')
-        files = download_extract(name, arguments.data_dir, data=arguments.data)
+        files = None
+    options = vars(arguments)
     return Dataset(
         name,
         files,
+        data_path=arguments.data_dir,
+        data=arguments.data,
         width=width,
         height=height,
         seed=seed,
         background=arguments.background,
-        white_level=vars(arguments).get('white_level'),
+        white_level=options.get('white_level'),
+        crop=options.get('crop'),
         decode_anew=arguments.decode_anew,
     )
 

@@ -35,6 +35,7 @@ def add_image_options(parser):
     add_dataset_options(
         parser,
         'mnist, celeba, a folder of images, or an IDX file of digits or the like',
+        crop_default='108 for images of up to 32 pixels, 140 for larger ones',
         required=True,
     )
     parser.add_argument(

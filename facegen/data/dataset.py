@@ -16,9 +16,12 @@ from facegen.data.crop import (
     CROP_VERSION,
     DARK,
     DEEP,
+    FACE_SIZE,
     SEVERAL,
     TRANSPARENT,
     WHITE_OF_16_BITS,
+    check_crop,
+    default_crop,
     get_square,
 )
 from facegen.data.decode import decode_files
@@ -46,6 +49,7 @@ class Dataset:
         skipped: [(path, reason)] of the images that cannot be decoded; `shape` does not count
             them.
         sha256: Of the pixels.
+        crop: Of 'celeba', the side of the central square that is used; None of others.
 
     """
 
@@ -62,6 +66,7 @@ class Dataset:
         shuffle=True,
         background=BACKGROUND,
         white_level=None,
+        crop=None,
         decode_anew=False,
     ):
         """Open the decoded images, decoding them into a cache beside the data if need be.
@@ -82,38 +87,47 @@ class Dataset:
             background: Of 'folder': the colour seen through transparent pixels, as Pillow names it.
             white_level: Of 'folder': what is white in images of 16 or 32 bits, which may use less than
                 they hold; None for 65,535.
+            crop: Of 'celeba': the side of the central square that is used, 1 to 178 pixels; None for
+                108 or, of images of more than 32 pixels, 140 (`crop.default_crop`).
             decode_anew: Whether to make the cache again, even where no change is seen.
 
         Raises:
-            ValueError: An unknown name, no images, none that can be decoded, or a bad IDX file.
+            ValueError: An unknown name, a bad option, no images, none that can be decoded, or a bad
+                IDX file.
             OSError: A file that is not there or cannot be read.
 
         """
         choose(DATASETS, dataset_name, 'data set')
         require_whole(width=width, height=height, least=1)
         require_whole(seed=seed, least=0)
+        if dataset_name == 'celeba' and crop is None:
+            crop = default_crop(width, height)
+        options = reading_options(dataset_name, background, white_level, crop)
         if data_files is None:
             if dataset_name == 'folder':
                 raise ValueError("the data set 'folder' needs data_files, a folder of images")
             data_files = download_extract(dataset_name, data_path, data=data)
-        options = reading_options(dataset_name, background, white_level)
         image_set = find_image_set(DATASETS[dataset_name], data_files, width, height, options)
         self.image_mode = DATASETS[dataset_name].mode
         contents = open_or_decode(image_set, anew=decode_anew)
         self.pixels, self.skipped, notes, self.sha256 = contents
         self.shape = self.pixels.shape
+        self.crop = crop
         self.seed = seed
         self.shuffle = shuffle
         self._next_epoch = 0
         if self.skipped:
             say(summary_of(self.skipped, len(self.pixels) + len(self.skipped)))
+        if 'crop' in options:
+            say(f'{dataset_name}: the central {crop}x{crop} pixels of each image (crop)')
         for line in lines_about(notes, background, white_level):
             say(line)
 
     @property
     def identity(self):
         """What the images and their order depend on, as a dictionary."""
-        return {'sha256': self.sha256, 'seed': self.seed, 'shuffle': self.shuffle}
+        identity = {'sha256': self.sha256, 'seed': self.seed, 'shuffle': self.shuffle}
+        return identity | ({'crop': self.crop} if self.crop else {})
 
     def get_batches(self, batch_size, *, epoch=None, start=0):
         """Return a generator of float32 [batch_size, height, width, channels] in [-0.5, 0.5].
@@ -161,8 +175,14 @@ def require_whole(*, least, **named):
             raise ValueError(f'{name} is {value!r}; choose a whole number from {least} up')
 
 
-def reading_options(dataset_name, background, white_level):
+def reading_options(dataset_name, background, white_level, crop):
     """Return what `DataSource.read` of a data set is told; raise ValueError for what it is not."""
+    if dataset_name == 'celeba':
+        check_crop(crop)
+    elif crop is not None:
+        raise ValueError(
+            'crop is for celeba; of a folder of images, the largest central square is used'
+        )
     ImageColor.getrgb(str(background))  # a ValueError for what is no colour
     if white_level is not None and not (
         isinstance(white_level, Real) and 0 < white_level < math.inf
@@ -173,7 +193,8 @@ def reading_options(dataset_name, background, white_level):
         return options
     if options != {'background': BACKGROUND, 'white_level': None}:
         raise ValueError('background and white_level are for a folder of images')
-    return {}
+    # Nothing for 108, so that caches that were made before there was a choice stay valid
+    return {} if crop in (None, FACE_SIZE) else {'crop': crop}
 
 
 def lines_about(notes, background, white_level):
