@@ -18,6 +18,10 @@ import tensorflow.compat.v1 as tf  # isort: skip
 
 use_tf1()
 
+# Sides in pixels of the square images that networks may be written for, the exercise's first.
+SIZES = (28, 32, 64, 128)
+SQUARES = f'images are squares of {", ".join(map(str, SIZES[:-1]))} or {SIZES[-1]} pixels'
+
 SIGNATURES = {
     'model_inputs': 'model_inputs(image_width, image_height, image_channels, z_dim)',
     'discriminator': 'discriminator(images, reuse=False)',
@@ -78,7 +82,8 @@ ADVICE = (
      'Run the cell that defines that name first, or check its spelling'),
     ('', 'Negative dimension', "The image is smaller than the kernel: use padding='same'"),
     ('', 'Input to reshape|must be equal',
-     'Sizes do not fit: print x.shape before this line; in tf.reshape, -1 is the batch size'),
+     'Sizes do not fit: print x.shape before this line; in tf.reshape, -1 is the batch size, and '
+     f'{SQUARES}'),
     ('', "NoneType|'None'|None values",
      'Something is None: a function without return, or the batch size; reshape with -1'),
     ('', r'known|\(None\)|\bbatch\b',
@@ -128,6 +133,31 @@ def _session():
 def _initialize(sess, call, feed=None):
     initialize = tf.global_variables_initializer()
     _call(f'initialising the variables of {call}', sess.run, initialize, feed)
+
+
+def _check_at_fitting_size(check, fits):
+    """Run check(size) for images of 28 pixels or, where it fails, of the first size that fits.
+
+    `fits(sess, size)` returns whether the student's function runs at this size, or raises what the
+    function does. Where 28 fits, or nothing, the error of 28 stands.
+    """
+    try:
+        return check(SIZES[0])
+    except AssertionError:
+        size = next((size for size in SIZES if _fits(fits, size)), SIZES[0])
+        if size == SIZES[0]:
+            raise
+    try:
+        check(size)
+    except AssertionError as error:
+        raise AssertionError(f'With images of {size}x{size} pixels, {error}').with_traceback(
+            error.__traceback__
+        ) from error.__cause__
+
+
+def _fits(fits, size):
+    with _session() as sess, contextlib.suppress(*STUDENT_ERRORS):
+        return fits(sess, size)
 
 
 def _tensors(call, result, names):
@@ -212,25 +242,38 @@ def _require_placeholder(call, name, tensor, shape):
 def test_discriminator(discriminator, tf_module):
     """Check `discriminator`: (probability, logits), both [batch, 1], probability = sigmoid(logits).
 
+    It is checked with images of 28x28 or, where it is made for them, 32x32, 64x64 or 128x128.
+
     Raises AssertionError for wrong shapes, order or activation, for variables outside
     `discriminator/` or made again by reuse=True, for images or layers that do not count, for
     stacked layers without a non-linearity, and for batch norm that never learns its averages.
     `tf_module` is accepted for the sake of old notebooks and not used.
     """
-    with _session() as sess:
-        _check_discriminator(sess, *_build_discriminator(sess, discriminator, 3))
-    with _session() as sess:
-        _build_discriminator(sess, discriminator, 1)
+
+    def check(size):
+        with _session() as sess:
+            _check_discriminator(sess, *_build_discriminator(sess, discriminator, size, 3))
+        with _session() as sess:
+            _build_discriminator(sess, discriminator, size, 1)
+
+    def fits(sess, size):
+        images = tf.placeholder(tf.float32, [None, size, size, 3])
+        outputs = tf.nest.flatten(discriminator(images))
+        sess.run(tf.global_variables_initializer())
+        values = sess.run(outputs, {images: _uniform(0, 3, size, size, 3)})
+        return all(len(value) == 3 for value in values)
+
+    _check_at_fitting_size(check, fits)
     print('Tests Passed')
 
 
-def _build_discriminator(sess, discriminator, channels):
+def _build_discriminator(sess, discriminator, size, channels):
     """Return (call, images, others, outputs for images), once shapes and variables are right."""
-    call = f'discriminator(images [None, 28, 28, {channels}])'
+    call = f'discriminator(images [None, {size}, {size}, {channels}])'
     again = call[:-1] + ', reuse=True)'
     names = ('probability', 'logits')
-    images = tf.placeholder(tf.float32, [None, 28, 28, channels])
-    others = tf.placeholder(tf.float32, [None, 28, 28, channels])
+    images = tf.placeholder(tf.float32, [None, size, size, channels])
+    others = tf.placeholder(tf.float32, [None, size, size, channels])
 
     first = _tensors(call, _call(call, discriminator, images), names)
     variables = _network_variables(call, 'discriminator')
@@ -239,7 +282,7 @@ def _build_discriminator(sess, discriminator, channels):
 
     _initialize(sess, call)
     for batch_size in (3, 2):
-        pixels = _uniform(batch_size, batch_size, 28, 28, channels)
+        pixels = _uniform(batch_size, batch_size, size, size, channels)
         values = _call(
             f'running {again}', sess.run, first + second, {images: pixels, others: pixels}
         )
@@ -291,19 +334,31 @@ def _require_sigmoid(call, probability, logits):
 def test_generator(generator, tf_module):
     """Check `generator`: latents [batch, z_dim] to images [batch, 28, 28, channels] in [-1, 1].
 
+    Images of 32x32, 64x64 and 128x128 are right too.
+
     Raises AssertionError for wrong shapes or ranges, for variables outside `generator/` or made
     again by is_train=False, for latents or layers that do not count, for batch norm that never
     learns its averages, and for an image that with is_train=False depends on chance or on the
     other latents. `tf_module` is accepted for the sake of old notebooks and not used.
     """
-    with _session() as sess:
-        _check_generator(sess, *_build_generator(sess, generator, 3, 100))
-    with _session() as sess:
-        _build_generator(sess, generator, 1, 16)
+
+    def check(size):
+        with _session() as sess:
+            _check_generator(sess, *_build_generator(sess, generator, size, 3, 100))
+        with _session() as sess:
+            _build_generator(sess, generator, size, 1, 16)
+
+    def fits(sess, size):
+        z = tf.placeholder(tf.float32, [None, 100])
+        images = generator(z, 3)
+        sess.run(tf.global_variables_initializer())
+        return sess.run(images, {z: _uniform(0, 3, 100)}).shape[1:3] == (size, size)
+
+    _check_at_fitting_size(check, fits)
     print('Tests Passed')
 
 
-def _build_generator(sess, generator, channels, z_dim):
+def _build_generator(sess, generator, size, channels, z_dim):
     """Return (call, preview_call, z, images, preview), once shapes and variables are right."""
     call = f'generator(z [None, {z_dim}], {channels})'
     preview_call = call[:-1] + ', is_train=False)'
@@ -322,7 +377,9 @@ def _build_generator(sess, generator, channels, z_dim):
     for batch_size in (3, 2):
         feed = {z: _uniform(batch_size, batch_size, z_dim)}
         for value in _call(f'running {preview_call}', sess.run, (images, preview), feed):
-            _require_shape_and_finite(call, 'the result', value, (batch_size, 28, 28, channels))
+            shape = (batch_size, size, size, channels)
+            sizes = '' if value.shape[1:3] == (size, size) else f' ({SQUARES})'
+            _require_shape_and_finite(call, 'the result', value, shape, sizes)
 
     for text, output in ((call, images), (preview_call, preview)):
         _require_influence(text, 'the image', output, 'z', z)
@@ -393,11 +450,11 @@ def _require_no_new_variables(call, names, advice):
     )
 
 
-def _require_shape_and_finite(call, name, value, shape):
+def _require_shape_and_finite(call, name, value, shape, sizes=''):
     _require(
         value.shape == shape,
-        f'{call}: {name} must have the shape {list(shape)} for a batch of {shape[0]}, but it has '
-        f'{list(value.shape)}.',
+        f'{call}: {name} must have the shape {list(shape)} for a batch of {shape[0]}{sizes}, but '
+        f'it has {list(value.shape)}.',
     )
     _require(
         np.isfinite(value).all(),
@@ -513,22 +570,36 @@ def test_model_loss(model_loss):
 
     Raises AssertionError for other labels, signs and slopes, for labels and logits that are
     swapped, for a loss that is not one finite number or depends on the wrong images, and for
-    networks that are called in a wrong way or get no gradient.
+    networks that are called in a wrong way or get no gradient. Images are 28x28 or, for a function
+    that demands them, 32x32, 64x64 or 128x128.
     """
-    for channels in (3, 1):
-        with _session() as sess:
-            _check_model_loss(sess, model_loss, channels)
+
+    def check(size):
+        for channels in (3, 1):
+            with _session() as sess:
+                _check_model_loss(sess, model_loss, size, channels)
+
+    def fits(sess, size):
+        input_real = tf.placeholder(tf.float32, [None, size, size, 3])
+        input_z = tf.placeholder(tf.float32, [None, 10])
+        with _replaced_networks(model_loss, size, 3):
+            losses = model_loss(input_real, input_z, 3)
+        sess.run(tf.global_variables_initializer())
+        sess.run(losses, {input_real: _uniform(0, 4, size, size, 3), input_z: _uniform(0, 4, 10)})
+        return True
+
+    _check_at_fitting_size(check, fits)
     print('Tests Passed')
 
 
 _LOGIT_SCALE = 8  # keeps images and latents in [-1, 1] for logits up to 8
 
 
-def _check_model_loss(sess, model_loss, channels):
+def _check_model_loss(sess, model_loss, size, channels):
     call = f'model_loss(input_real, input_z, {channels})'
-    input_real = tf.placeholder(tf.float32, [None, 28, 28, channels])
+    input_real = tf.placeholder(tf.float32, [None, size, size, channels])
     input_z = tf.placeholder(tf.float32, [None, 10])
-    with _replaced_networks(model_loss, channels) as calls:
+    with _replaced_networks(model_loss, size, channels) as calls:
         result = _call(call, model_loss, input_real, input_z, channels)
     d_loss, g_loss = _tensors(call, result, ('d_loss', 'g_loss'))
     for name in ('generator', 'discriminator'):
@@ -547,7 +618,7 @@ def _check_model_loss(sess, model_loss, channels):
     _initialize(sess, call)
 
     def run(fetches, real, fake, batch_size=4):
-        pixels = np.full([batch_size, 28, 28, channels], real / _LOGIT_SCALE)
+        pixels = np.full([batch_size, size, size, channels], real / _LOGIT_SCALE)
         latents = np.full([batch_size, 10], fake / _LOGIT_SCALE)
         feed = {input_real: pixels, input_z: latents}
         values = _call(f'running {call}', sess.run, fetches, feed)
@@ -597,7 +668,7 @@ def _check_model_loss(sess, model_loss, channels):
 
 
 @contextlib.contextmanager
-def _replaced_networks(model_loss, channels):
+def _replaced_networks(model_loss, size, channels):
     """Replace the networks that `model_loss` calls; yield the set of names that were called.
 
     The logits of an image are its mean times the scale, and a generated image is as bright as
@@ -620,7 +691,7 @@ def _replaced_networks(model_loss, channels):
         with tf.variable_scope('generator'):
             weight = tf.get_variable('weight', [], initializer=tf.ones_initializer())
         brightness = weight * tf.reduce_mean(z, 1)
-        return tf.ones([28, 28, channels]) * brightness[:, None, None, None]
+        return tf.ones([size, size, channels]) * brightness[:, None, None, None]
 
     def discriminator(images, reuse=False, *arguments, **options):
         calls.add('discriminator')

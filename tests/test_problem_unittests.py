@@ -461,12 +461,66 @@ def generator(z, out_channel_dim, is_train=True):
         x = tf.layers.conv2d_transpose(norm(x, is_train), out_channel_dim, 5, 1, 'same')
         return tf.tanh(x)
 """
+
+# Networks of one size, whose smallest maps are 4x4.
+SIZED = """
+def discriminator(images, reuse=False):
+    with tf.variable_scope('discriminator', reuse=reuse):
+        x = tf.nn.leaky_relu(tf.layers.conv2d(images, 4, 5, 2, 'same'))
+        for _ in range(HALVINGS - 1):
+            x = norm(tf.layers.conv2d(x, 4, 5, 2, 'same'), True)
+        logits = tf.layers.dense(tf.reshape(x, [-1, 4 * 4 * 4]), 1)
+        return tf.sigmoid(logits), logits
+
+def generator(z, out_channel_dim, is_train=True):
+    with tf.variable_scope('generator', reuse=not is_train):
+        x = tf.reshape(tf.layers.dense(z, 4 * 4 * 8), [-1, 4, 4, 8])
+        for _ in range(HALVINGS - 1):
+            x = tf.layers.conv2d_transpose(norm(x, is_train), 8, 5, 2, 'same')
+        x = tf.layers.conv2d_transpose(norm(x, is_train), out_channel_dim, 5, 2, 'same')
+        return tf.tanh(x)
+"""
+HALVINGS = {32: 3, 64: 4, 128: 5}
+
+# Like MUTANTS, in networks and a loss for 64x64.
+# fmt: off
+MUTANTS_64 = [
+    ('discriminator', 'tf.sigmoid(logits), logits', 'logits, logits', 'both are the same'),
+    ('discriminator', 'tf.sigmoid(logits), logits', 'logits', 'must return 2 tensors'),
+    ('discriminator', '4]), 1)', '4]), 2)', r'probability must have the shape \[3, 1\]'),
+    ('discriminator', "'discriminator'", "'disc'", "scope 'discriminator/'"),
+    ('discriminator', "'same'), True)", "'same'), False)", 'moving average.*training=True'),
+    ('discriminator', 'x = tf.nn.leaky_relu(', 'norm = lambda x, training: x\n        x = (',
+     'linear function'),
+
+    ('generator', 'tf.tanh(x)', 'x', r'reach \[.*end with tf.tanh'),
+    ('generator', "'generator'", "'gen'", "scope 'generator/'"),
+    ('generator', 'reuse=not is_train', 'reuse=False', 'already exists.*reuse=not is_train'),
+    ('generator', ', is_train)', ', True)', 'other latents.*training=is_train'),
+    ('generator', 'norm(x, is_train)', 'x', 'linear function'),
+    ('generator', '(x, is_train), out_channel_dim', '(x, is_train), 3', r'64, 1\].*64, 3\]'),
+
+    ('model_loss', 'fake = g', 'assert input_real.shape[1] == 64\n    input_z *= 0\n    fake = g',
+     'fake images of input_z'),
+]
+
+# (function, text of a network for 64x64, what makes its images another size, what is said)
+OTHER_SIZES = [
+    ('generator', '[-1, 4, 4, 8]', '[-1, 2, 8, 8]', r'32, 64 or 128 pixels.*\[3, 32, 128, 3\]'),
+    ('generator', 'tf.tanh(x)', 'tf.tanh(x[:, :30, :30])',
+     r'squares of 28, 32, 64 or 128 pixels.*\[3, 30, 30, 3\]'),
+    ('discriminator', 'images, 4, 5', 'tf.reshape(images, [-1, 30, 30, images.shape[-1]]), 4, 5',
+     'squares of 28, 32, 64 or 128 pixels'),
+    ('discriminator', '4 * 4 * 4', '3 * 3 * 4', 'squares of 28, 32, 64 or 128 pixels'),
+]
+# fmt: on
+
 FUNCTIONS = ('model_inputs', 'discriminator', 'generator', 'model_loss', 'model_opt')
 
 
 def student(function, old='', new='', source=REFERENCE):
-    """Return a module of the reference whose `function` holds `new` in place of `old`."""
-    before, name, body = source.partition(f'def {function}(')
+    """Return a module of `source` whose (last) `function` holds `new` in place of `old`."""
+    before, name, body = source.rpartition(f'def {function}(')
     body, end, after = body.partition('\ndef ')
     assert old in body
     module = types.ModuleType('student')
@@ -496,6 +550,62 @@ def test_a_wrong_function_is_named(function, old, new, message):
 def test_a_different_but_right_function_passes(function, old, new, capsys):
     check(student(function, old, new), function)
     assert capsys.readouterr().out == 'Tests Passed\n'
+
+
+def sized(size, function, old='', new=''):
+    module = student(function, old, new, source=REFERENCE + SIZED)
+    module.HALVINGS = HALVINGS[size]
+    return module
+
+
+@pytest.mark.parametrize('size', HALVINGS)
+@pytest.mark.parametrize('function', ['discriminator', 'generator'])
+def test_networks_may_be_made_for_larger_images(function, size, capsys):
+    check(sized(size, function), function)
+    assert capsys.readouterr().out == 'Tests Passed\n'
+
+
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [
+        ('fake = g', 'assert input_real.shape[1:3] == (64, 64)\n    fake = g'),
+        ('(input_real)', '(input_real + tf.random.normal([64, 64, 1]) / 10)'),
+        ('(fake,', '(tf.reshape(fake, [-1, 64, 64, out_channel_dim]),'),
+    ],
+)
+def test_model_loss_may_demand_larger_images(old, new, capsys):
+    check(student('model_loss', old, new), 'model_loss')
+    assert capsys.readouterr().out == 'Tests Passed\n'
+
+
+@pytest.mark.parametrize(('function', 'old', 'new', 'message'), MUTANTS_64)
+def test_a_wrong_function_for_larger_images_is_named_with_their_size(function, old, new, message):
+    with pytest.raises(AssertionError, match=f'(?s)With images of 64x64 pixels, .*{message}'):
+        check(sized(64, function, old, new), function)
+
+
+@pytest.mark.parametrize(('function', 'old', 'new', 'message'), OTHER_SIZES)
+def test_images_of_another_size_are_told_which_are_right(function, old, new, message):
+    with pytest.raises(AssertionError, match=f'(?s){message}'):
+        check(sized(64, function, old, new), function)
+
+
+@pytest.mark.parametrize(
+    ('function', 'old', 'new', 'message'),
+    [
+        ('discriminator', '[-1, 7 * 7 * 8]', '[-1, 7 * 7 * 9]',
+         r'^running discriminator\(images \[None, 28, 28, 3\].*Input to reshape'),
+        ('discriminator', 'tf.reshape(second, [-1, 7 * 7 * 8])',
+         'second[:, 0, 0]\n        return (tf.layers.dense(flat, 1),) * 2',
+         r'^discriminator\(images \[None, 28, 28, 3\].*both are the same'),
+        ('generator', 'tf.tanh(x)', 'x', r'^generator\(z \[None, 100\], 3\): images must fill'),
+    ],
+)  # fmt: skip
+def test_a_wrong_network_for_28_pixels_or_any_size_gets_the_error_of_28(
+    function, old, new, message
+):
+    with pytest.raises(AssertionError, match=f'(?s){message}'):
+        check(student(function, old, new), function)
 
 
 @pytest.mark.parametrize('function', FUNCTIONS)
