@@ -48,7 +48,7 @@ def up_block(x, filters, side, recipe, is_train):
         return tf.nn.leaky_relu(x, recipe.g_leak)
 
     shortcut = convolution(x, filters, 1, recipe)
-    shortcut = tf.repeat(tf.repeat(shortcut, 2, axis=1), 2, axis=2)
+    shortcut = tf.image.resize_nearest_neighbor(shortcut, [2 * size for size in x.shape[1:3]])
     x = convolution(activate(x), filters, recipe.kernel_size, recipe, stride=2, transposed=True)
     x = convolution(activate(x), filters, 3, recipe)
     return ((shortcut + x) / math.sqrt(2))[:, :side, :side]
