@@ -14,29 +14,40 @@ BENCHMARK = ROOT / 'benchmarks' / 'robust.py'
 HAS_BFLOAT16 = session.uses_bfloat16('auto')
 
 
-@pytest.fixture
-def robust(monkeypatch):
-    """The benchmark as a module."""
+@pytest.fixture(autouse=True)
+def of_benchmarks(monkeypatch):
+    """The benchmark and what it is made of can be imported."""
     monkeypatch.syspath_prepend(BENCHMARK.parent)
+
+
+@pytest.fixture
+def robust():
+    """The benchmark as a module."""
     return importlib.import_module('robust')
+
+
+@pytest.fixture
+def trainings():
+    """What it is made of, as a module."""
+    return importlib.import_module('trainings')
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('precision', ['float32', 'auto'] if HAS_BFLOAT16 else ['float32'])
 @pytest.mark.parametrize('seed', [0, 1, 2])
-def test_digits_become_digits(robust, sample_data, precision, seed):
+def test_digits_become_digits(trainings, sample_data, precision, seed):
     """By step 400 a training that works is at a distance of 11, and one that is lost is at 55."""
-    case = robust.Case('digits', 'mnist', 1, looked_at=400)
-    line = robust.trained(case, seed, precision, sample_data)
+    case = trainings.Case('digits', 'mnist', 1, looked_at=400)
+    line = trainings.trained(case, seed, precision, sample_data)
     assert not line['collapsed']
     assert line['scores']['frechet_distance'] < 20  # 59 before the first step
 
 
 @pytest.mark.slow
-def test_faces_become_faces(robust, sample_data):
+def test_faces_become_faces(trainings, sample_data):
     """They begin slowly: distances of 221 before the first step, 174 at step 150, 39 at step 300."""
-    case = robust.Case('faces', 'celeba', 1, looked_at=300)
-    line = robust.trained(case, 0, 'auto', sample_data)
+    case = trainings.Case('faces', 'celeba', 1, looked_at=300)
+    line = trainings.trained(case, 0, 'auto', sample_data)
     assert line['scores']['frechet_distance'] < 90
 
 
@@ -52,11 +63,18 @@ def write(log, lines):
     log.write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
 
+def plan_of(robust, names, log, about, *options, **more):
+    """Return what is to do of cases by name."""
+    cases = {name: robust.CASES[name] for name in names}
+    planned = importlib.import_module('trainings').planned
+    return planned('robust', cases, log, about, *options, **more)
+
+
 def test_what_the_log_has_is_not_trained_again(robust, tmp_path):
     log, cases = tmp_path / 'log.jsonl', ['digits-rate-double']
 
     def planned(*options, **about):
-        return robust.planned(cases, log, ABOUT | about, *options)
+        return plan_of(robust, cases, log, ABOUT | about, *options)
 
     plan = planned()
     assert [(line['seed'], line['precision']) for line in plan] == [
@@ -70,7 +88,7 @@ def test_what_the_log_has_is_not_trained_again(robust, tmp_path):
     assert planned() == plan[3:]
     assert planned(machine='another') == [line | {'machine': 'another'} for line in plan]
     assert planned(cores=1) == [line | {'cores': 1} for line in plan]
-    only = robust.planned([*cases, 'dcgan'], log, ABOUT, 1, has_bfloat16=False)
+    only = plan_of(robust, [*cases, 'dcgan'], log, ABOUT, 1, has_bfloat16=False)
     assert [(line['case'], line['precision']) for line in only] == [('dcgan', 'auto')]
     other = json.loads(json.dumps(plan[0]))
     other['settings']['recipe']['learning_rate'] = 1.0
@@ -78,8 +96,8 @@ def test_what_the_log_has_is_not_trained_again(robust, tmp_path):
     assert planned() == plan[:1]
 
 
-def test_the_table_has_medians_and_the_worst(robust, tmp_path):
-    plan = robust.planned(['digits-end'], tmp_path / 'log.jsonl', ABOUT)[1:8:2]
+def test_the_table_has_medians_and_the_worst(robust, trainings, tmp_path):
+    plan = plan_of(robust, ['digits-end'], tmp_path / 'log.jsonl', ABOUT)[1:8:2]
     scores = (0.3, 0.99), (60.0, 0.1), (0.4, 0.95)
     lines = [
         done(line, distance, confident_share=share)
@@ -90,7 +108,7 @@ def test_the_table_has_medians_and_the_worst(robust, tmp_path):
     assert robust.table([*lines, done(other, 99.0)]).splitlines()[2:] == [
         '| `digits-end` | bfloat16 | 3 | 1 | 0.40 | 60.00 | 0.950 | 0.100 |  |  |'
     ]
-    of_two = robust.report([lines[0], lines[1] | {'machine': 'that', 'cores': 1}])
+    of_two = trainings.report([lines[0], lines[1] | {'machine': 'that', 'cores': 1}], robust.table)
     assert of_two.startswith('this, bfloat16; 2 cores a training:\n\n| case |')
     assert '\n\nthat; 1 core a training:\n\n| case |' in of_two
 
@@ -100,7 +118,7 @@ def test_the_command_trains_what_is_missing(robust, sample_data, tmp_path):
     log, case = tmp_path / 'log.jsonl', 'digits-300-steps'
     about = {'machine': importlib.import_module('measuring').machine()}
     about['cores'] = session.cpu_count()
-    plan = robust.planned([case], log, about, has_bfloat16=HAS_BFLOAT16)
+    plan = plan_of(robust, [case], log, about, has_bfloat16=HAS_BFLOAT16)
     write(log, map(done, plan[1:]))
     command = [sys.executable, BENCHMARK, '--cases', case, '--log', log, '--data-dir', sample_data]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -111,7 +129,7 @@ def test_the_command_trains_what_is_missing(robust, sample_data, tmp_path):
     assert line['step'] == 300
     assert not line['collapsed']
     assert line['scores']['frechet_distance'] < 40
-    assert robust.planned([case], log, about, has_bfloat16=HAS_BFLOAT16) == []
+    assert plan_of(robust, [case], log, about, has_bfloat16=HAS_BFLOAT16) == []
 
 
 def test_a_training_that_fails_is_told_and_not_logged(robust, tmp_path):

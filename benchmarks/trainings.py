@@ -1,0 +1,309 @@
+"""Many trainings, each in a process of its own and logged when it is over: what benchmarks are made of.
+
+A benchmark is a table of cases. Each is trained with many seeds, and in float32 and in what
+precision 'auto' is. One JSON line per training is printed and appended to the log; what the log has of this
+machine, in the same settings, is left out, so an interrupted benchmark goes on where it was.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+
+from measuring import ROOT, in_process, machine
+
+sys.path.insert(0, str(ROOT))
+
+from facegen.data.sources import DATASETS
+from facegen.files import append_line, keep_lines, parsed_lines, to_json
+from facegen.recipes import CLASSIC, recipe_named
+
+PRECISIONS = ('float32', 'auto')
+KEPT = (
+    'frechet_distance', 'kernel_distance', 'confident_share', 'precision', 'recall', 'class_kl',
+    'diversity', 'nearest_ratio',
+)  # fmt: skip
+JUDGED = 600  # generated images, by a network that is not ours
+
+
+class Case(NamedTuple):
+    """Trainings that differ in seed and precision only."""
+
+    recipe: str
+    dataset: str  # 'mnist' or 'celeba'
+    seeds: int  # how many, from 0 on
+    data: str = 'sample'  # or 'full'
+    looked_at: int | None = None  # step at which its quick evaluation counts; None: the end
+    changes: tuple = ()  # settings of the recipe that are replaced, as (name, value)
+    times_rate: float = 1.0  # by which its learning rate is multiplied
+    limits: tuple = ()  # of `train`, in place of the epochs, as (name, value)
+    precisions: tuple = PRECISIONS
+    image_size: int = 28
+    images: int | None = None  # the first so many of the data set are trained on; None: all
+
+
+class SeenError(Exception):
+    """Ends a training at the evaluation that counts."""
+
+
+def settings_of(case, precision):
+    """Return the recipe of a case."""
+    recipe = recipe_named(case.recipe, case.image_size)
+    rate = recipe.learning_rate * case.times_rate
+    return replace(recipe, **{'precision': precision, 'learning_rate': rate} | dict(case.changes))
+
+
+def opened(case, seed, data_dir):
+    """Return the data set that a case is trained on."""
+    import helper
+
+    files = helper.download_extract(case.dataset, data_dir, data=case.data)
+    if case.images:
+        files = sorted(files.glob('*.jpg'))[: case.images]
+    side = case.image_size
+    return helper.Dataset(case.dataset, files, width=side, height=side, seed=seed)
+
+
+def trained(case, seed, precision, data_dir, judge_python=None):
+    """Train once, in this process; return what there is to log of it.
+
+    `judge_python` is the interpreter of `judged`, which looks at the images of the end.
+    """
+    from facegen import notebook, training
+    from facegen.evaluation import QuickEvaluation, evaluate, has_collapsed
+    from facegen.run import RunFolder
+    from facegen.sampling import generate
+    from facegen.stopping import Stop
+
+    recipe = settings_of(case, precision)
+    dataset = opened(case, seed, data_dir)
+    quick, seen = QuickEvaluation(case.dataset, dataset.pixels), []
+
+    def look(images):
+        seen.append(quick(images))
+        if case.looked_at and len(seen) == 2:  # the first is that of step 0
+            raise SeenError
+        return seen[-1]
+
+    started = time.monotonic()
+    functions = notebook.definitions()
+    limits = {'epoch_count': None, **dict(case.limits or [('epoch_count', epochs_of(case))])}
+    unstoppable = patch.object(training, 'stop_signals', lambda: nullcontext(Stop()))
+    with unstoppable, tempfile.TemporaryDirectory() as folder:  # a stopped training is no result
+        run, is_over, diverged = RunFolder(Path(folder, 'run')), False, False
+        try:
+            functions.train(
+                batch_size=recipe.batch_size, z_dim=recipe.z_dim, beta1=recipe.beta1,
+                learning_rate=recipe.learning_rate, get_batches=dataset.get_batches,
+                data_shape=dataset.shape, data_image_mode=dataset.image_mode, recipe=recipe,
+                seed=seed, run_dir=run.path, evaluation=look,
+                show_every=case.looked_at or 500, **limits,
+            )  # fmt: skip
+            is_over = True
+        except SeenError:
+            pass
+        except FloatingPointError:  # NaN or infinity, again and again
+            diverged = True
+        seconds, scores, step = time.monotonic() - started, seen[-1], run.logged_steps()
+        judgement = {}
+        if is_over:
+            images = generate(run, DATASETS[case.dataset].images_scored, seed + 1000)
+            scores = evaluate(images, case.dataset, dataset.pixels, seed=seed + 1000)
+            if judge_python:
+                judgement = {'judged': judged(images[:JUDGED], dataset.pixels, judge_python)}
+    return {
+        **task(case, seed, precision),
+        'step': step,
+        'seconds': round(seconds),
+        'collapsed': diverged or has_collapsed(scores, seen[0]),
+        'scores': {score: round(scores[score], 4) for score in KEPT if score in scores},
+        **judgement,
+    }
+
+
+def judged(images, real, python):
+    """Return what `judge.py` says of images beside real ones; its interpreter has what it needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, 'images.npy'), Path(folder, 'real.npy')
+        for file, pixels in zip(files, (images, real), strict=True):
+            np.save(file, pixels)
+        return in_process(Path(__file__).with_name('judge.py'), *files, python=python)
+
+
+def epochs_of(case):
+    """Return the epochs of a case: those of the notebook for a sample, of the recipe for a full set."""
+    from facegen import notebook
+
+    name = f'{case.dataset}_epochs'
+    return (
+        getattr(recipe_named(case.recipe), name)
+        if case.data == 'full'
+        else notebook.parameters()[name]
+    )
+
+
+def task(case, seed, precision):
+    """Return what decides the numbers of a training, but for the machine, as JSON has it.
+
+    Of the recipe, that is what differs from the textbook's.
+    """
+    recipe = asdict(settings_of(case, precision))
+    of_part = {'images': case.images} if case.images else {}
+    settings = {
+        'data': case.data,
+        **of_part,
+        'looked_at': case.looked_at,
+        'limits': case.limits or [['epoch_count', epochs_of(case)]],
+        'recipe': {name: recipe[name] for name in recipe if recipe[name] != getattr(CLASSIC, name)},
+    }
+    return json.loads(json.dumps({'seed': seed, 'precision': precision, 'settings': settings}))
+
+
+def identity(line):
+    """Return what tells a training from others: all that decides its numbers."""
+    names = 'case', 'seed', 'precision', 'settings', 'machine', 'cores'
+    return json.dumps([line[name] for name in names], sort_keys=True)
+
+
+def planned(benchmark, cases, log, about, most_seeds=None, *, has_bfloat16=True):
+    """Return the lines to make, as far as they are known before: those that the log lacks.
+
+    `cases` are {name: Case}; `about` is what is common to all: the machine, and the cores of a training.
+    Without bfloat16, 'auto' is left out where there is 'float32', which it then is.
+    """
+    done = {identity(line) for line in parsed_lines(log, ())}
+    plan = [
+        {'benchmark': benchmark, 'case': name, **task(case, seed, precision), **about}
+        for name, case in cases.items()
+        for seed in range(case.seeds)[:most_seeds]
+        for precision in case.precisions[: None if has_bfloat16 else 1]
+    ]
+    return [line for line in plan if identity(line) not in done]
+
+
+def of_case(lines, name, case, precision):
+    """Return those of logged lines that a case has made in today's settings."""
+    settings = task(case, 0, precision)['settings']
+    wanted = name, precision, settings
+    return [line for line in lines if (line['case'], line['precision'], line['settings']) == wanted]
+
+
+class Trainings:
+    """Trains in processes, some at a time, each on its share of the cores, and logs what comes out."""
+
+    def __init__(self, script, options, cores):
+        """Share out the cores; `cores` is empty where a process cannot be bound to some."""
+        self.script, self.options = script, options
+        self.lock, self.children = threading.Lock(), set()
+        self.shares = SimpleQueue()
+        for number in range(options.jobs):
+            self.shares.put(cores[number :: options.jobs])
+
+    def train(self, line):
+        """Train, and log the whole of a planned line; return whether that worked."""
+        cores = self.shares.get()
+        job = [line['case'], line['seed'], line['precision']]
+        command = [sys.executable, self.script, '--train', json.dumps(job)]
+        command += ['--cores', *map(str, cores), '--data-dir', str(self.options.data_dir)]
+        if self.options.judge_python:
+            command += ['--judge-python', self.options.judge_python]
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+        self.children.add(child)
+        output, errors = child.communicate()
+        self.children.remove(child)
+        self.shares.put(cores)
+        if child.returncode:
+            print(f'{job} ended with {child.returncode}:\n{errors[-2000:]}', file=sys.stderr)
+            return False
+        line |= json.loads(output.splitlines()[-1])
+        with self.lock:
+            append_line(self.options.log, line)
+            print(to_json(line), flush=True)
+        return True
+
+    def run(self, plan):
+        """Train all of a plan; return whether all of it worked."""
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            try:
+                return all(list(pool.map(self.train, plan)))
+            finally:  # also after Ctrl-C
+                pool.shutdown(wait=False, cancel_futures=True)
+                for child in list(self.children):
+                    child.terminate()
+
+
+def measure(script, cases, options):
+    """Train what the log lacks of the chosen cases, and log it; return the exit status."""
+    from facegen import session
+
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+    num_cores = session.cpu_count()
+    if not 1 <= options.jobs <= num_cores:
+        raise SystemExit(f'--jobs is {options.jobs}; expected 1 to {num_cores}, one a core')
+    has_bfloat16 = session.uses_bfloat16('auto')
+    if not has_bfloat16:
+        print("precision 'auto' is float32 on this machine, and not trained twice", file=sys.stderr)
+    about = {'machine': machine(), 'cores': num_cores // options.jobs}
+    if options.log.exists():  # what was cut is gone
+        keep_lines(options.log, parsed_lines(options.log, ()))
+    chosen = {name: cases[name] for name in options.cases}
+    plan = planned(
+        Path(script).stem, chosen, options.log, about, options.seeds, has_bfloat16=has_bfloat16
+    )
+    return 0 if Trainings(script, options, cores).run(plan) else 1
+
+
+def report(lines, table):
+    """Return, for each machine, its name and its table, which `table` makes of its lines."""
+    names = dict.fromkeys((line['machine'], line['cores']) for line in lines)
+    return '\n\n'.join(
+        f'{name}; {cores} core{"s" if cores > 1 else ""} a training:\n\n'
+        + table([line for line in lines if (line['machine'], line['cores']) == (name, cores)])
+        for name, cores in names
+    )
+
+
+def main(script, about, cases, table):
+    """Measure the cases of a benchmark, or make a table of its log; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--cases', nargs='+', choices=cases, default=list(cases))
+    parser.add_argument(
+        '--seeds', type=int, choices=range(1, 21), metavar='1…20', help='so many, or all there are'
+    )
+    parser.add_argument('--data-dir', default=ROOT / 'data')
+    parser.add_argument('--log', type=Path, default=Path(script).with_suffix('.jsonl'))
+    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
+    parser.add_argument(
+        '--judge-python', help='a Python with dlib, which judges faces too (see judge.py)'
+    )
+    parser.add_argument('--table', action='store_true')
+    parser.add_argument('--train', type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument('--cores', type=int, nargs='*', help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.table:
+        print(report(list(parsed_lines(options.log, ())), table))
+        return 0
+    if options.train:
+        if options.cores:
+            os.sched_setaffinity(0, options.cores)
+        name, *rest = options.train
+        line = trained(cases[name], *rest, options.data_dir, options.judge_python)
+        print(json.dumps(line))
+        return 0
+    return measure(script, cases, options)

@@ -1,0 +1,74 @@
+"""The benchmark of what pays: its cases are comparable, its table right, and a case trains."""
+
+import importlib
+
+import pytest
+
+from conftest import ROOT
+
+LINE = {'collapsed': False, 'step': 5, 'seconds': 1}
+
+
+@pytest.fixture
+def studies(monkeypatch):
+    """The benchmark as a module."""
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    return importlib.import_module('studies')
+
+
+def test_trainings_that_are_compared_are_shown_equally_many_images(studies):
+    trainings = importlib.import_module('trainings')
+    for name, case in studies.CASES.items():
+        if name.startswith('hour-'):
+            assert dict(case.limits) == {'minutes': 60}
+            continue
+        batch_size = trainings.settings_of(case, 'auto').batch_size
+        assert 0 <= studies.SHOWN - dict(case.limits)['max_steps'] * batch_size < batch_size
+
+
+def test_the_table_has_medians_and_every_value(studies):
+    trainings = importlib.import_module('trainings')
+    lines = [
+        trainings.task(studies.CASES['batch-64'], seed, 'auto')
+        | LINE
+        | {
+            'case': 'batch-64',
+            'scores': {'frechet_distance': distance},
+            'judged': {'kernel_distance': distance / 1e4},
+        }
+        for seed, distance in enumerate((3.0, 1.0, 2.0))
+    ]
+    *_, row = studies.table(lines).splitlines()
+    assert row == (
+        '| `batch-64` | 3 | 5 | 2.00 (3.00, 1.00, 2.00) |  |  |  | 2.0 (3.0, 1.0, 2.0) |  |  |  |'
+    )
+
+
+@pytest.mark.slow
+def test_a_part_of_the_faces_at_another_size(studies, sample_data):
+    trainings = importlib.import_module('trainings')
+    case = studies.study('faces', 32, images=70, augmentations=('colour',))
+    case = case._replace(limits=(('max_steps', 2),))
+    dataset = trainings.opened(case, 0, sample_data)
+    assert dataset.shape == (70, 32, 32, 3)
+    line = trainings.trained(case, 0, 'float32', sample_data)
+    assert line['step'] == 2
+    assert line['settings']['images'] == 70
+    assert line['settings']['recipe']['image_size'] == 32
+    assert line['scores']['frechet_distance'] > 10
+
+
+def test_the_kernel_distance_of_the_judge_is_that_of_the_project(studies):
+    """Both are unbiased, with the kernel (x y / d + 1)^3; the project's takes means of subsets."""
+    import numpy as np
+
+    from facegen.metrics import kernel_distance
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=[300, 8]), rng.normal(0.3, 1.0, size=[300, 8])
+    ours, error = kernel_distance(a, b)
+    judge = importlib.import_module('judge')
+    assert judge.kernel_distance(a, b) == pytest.approx(ours, abs=4 * error + 1e-6)
+    np.testing.assert_allclose(judge.nearest_distances(a, a), 0, atol=1e-12)
+    others = judge.nearest_distances(a, a, skip=1)
+    assert others.min() > 0
