@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from facegen.screen import in_notebook, show
 IMAGES = 16  # in the grid under the sliders, a square number
 DIRECTIONS = 4
 REACH = 3  # of a direction: its slider moves latents by up to this much, either way
-GRID_WIDTH = 448  # pixels
+GRID_WIDTH = 512  # pixels at most; the sliders beside it are some 300 wide
 OPEN = {}  # path of a run -> what to close when it is explored again
 
 
@@ -67,8 +68,9 @@ class Explorer:
         ]
         back = ipywidgets.Button(description='back to the start')
         back.on_click(lambda _: self.go_to(self.start))
+        grid = self.draw()
         self.grid = ipywidgets.Image(
-            value=self.draw(), format='png', layout=ipywidgets.Layout(width=f'{GRID_WIDTH}px')
+            value=as_png(grid), format='png', layout=ipywidgets.Layout(width=f'{grid.width}px')
         )
         for slider in self.sliders:
             slider.observe(self.redraw, 'value')
@@ -86,20 +88,25 @@ class Explorer:
             slider.value = value
 
     def draw(self):
-        """Return the grid of the latents that the sliders choose, as the bytes of a PNG file."""
+        """Return the grid of the latents that the sliders choose."""
         z = latents_of(self.choice(), IMAGES, self.vectors, kept=self.kept)
         images = self.trained(z)
         grid = square_grid(images, mode_of(images), value_range=(0, 255))
-        return png_bytes(enlarge(grid, max(1, GRID_WIDTH // grid.width)), compress_level=1)
+        return enlarge(grid, math.inf, GRID_WIDTH)
 
     def redraw(self, _):
         """Replace the grid by that of the latents that the sliders choose."""
-        self.grid.value = self.draw()
+        self.grid.value = as_png(self.draw())
 
     def close(self):
         """Take the widgets off the page."""
         for widget in *self.sliders, self.grid, self.widget:
             widget.close()
+
+
+def as_png(grid):
+    """Return a Pillow image as the bytes of a PNG file, which is made quickly rather than small."""
+    return png_bytes(grid, compress_level=1)
 
 
 def explore(run_dir):

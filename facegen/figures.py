@@ -10,13 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from facegen import metrics
 from facegen.curves import Curves, write_beside
-from facegen.images import as_image, described, enlarge, few_colors
+from facegen.images import NOTEBOOK_WIDTH, as_image, described, enlarge, few_colors
 from facegen.images import mirrored as mirror_images
 from facegen.latent_figures import CAPTION_HEIGHT, latent_figures
 from facegen.losses import undecided_losses
 from facegen.run import RunFolder
 
 EVEN, UNEVEN = '#56b4e9', '#e69f00'  # told apart by colour-blind readers too (Okabe and Ito 2008)
+GRIDS = 6  # in a row that fits into a notebook
 
 
 def loss_curves(run_dir):
@@ -79,7 +80,7 @@ def before_after(run_dir):
     )
 
 
-def timeline(run_dir, *, count=6):
+def timeline(run_dir, *, count=GRIDS):
     """Put up to `count` grids of a run, evenly spread over its steps, in one row."""
     samples = by_step(run_dir)
     count = min(count, len(samples))
@@ -97,7 +98,10 @@ def by_step(run_dir):
 
 
 def last_grids(runs):
-    """Put the last grids of several runs, {caption: run folder}, in one row."""
+    """Put the last grids of several runs, {caption: run folder}, in one row.
+
+    More than GRIDS are as large as so many, and wider than a notebook.
+    """
     return side_by_side(
         [(caption, RunFolder(run_dir).samples()[-1][1]) for caption, run_dir in runs.items()],
         factor=1,
@@ -105,8 +109,12 @@ def last_grids(runs):
 
 
 def side_by_side(samples, *, factor, gap=6):
-    """Put grids of one size, [(caption, file)], in one row, each under its caption."""
-    grids = [(caption, enlarge(Image.open(file), factor)) for caption, file in samples]
+    """Put grids of one size, [(caption, file)], in one row, each under its caption.
+
+    They are enlarged up to `factor` times, or reduced, such that GRIDS or fewer fit into a notebook.
+    """
+    room = (NOTEBOOK_WIDTH + gap) // min(len(samples), GRIDS) - gap
+    grids = [(caption, enlarge(Image.open(file), factor, room)) for caption, file in samples]
     width, height = grids[0][1].size
     row = Image.new(
         grids[0][1].mode,
@@ -125,7 +133,8 @@ def side_by_side(samples, *, factor, gap=6):
 def nearest_images(samples, images, *, mirrored=False, factor=2, gap=2):
     """Put uint8 `samples` [n, h, w, c] in one row, and below each the nearest of `images` (pixels).
 
-    With `mirrored`, mirror images count too.
+    With `mirrored`, mirror images count too. They are enlarged up to `factor` times, or reduced, such
+    that they fit into a notebook.
     """
     search = metrics.nearest_or_mirrored if mirrored else metrics.nearest
     _, indices = search(samples, images)

@@ -9,6 +9,8 @@ from PIL import Image
 CHANNELS = {'L': 1, 'RGB': 3}  # of Pillow's modes
 DESCRIPTION = 'Description'  # a keyword of PNG
 DIGIT_SIDE = 28  # pixels, of MNIST
+NOTEBOOK_WIDTH = 880  # pixels, of an image that fits into a notebook's page
+MOST_ENLARGED = 3
 
 
 # Value ranges -------------------------------------------------------------------------------------
@@ -103,9 +105,38 @@ def to_levels(images, value_range):
     return pixels.astype(np.uint8)
 
 
-def enlarge(image, factor=3):
-    """Return a Pillow image `factor` times as large, every pixel a sharp square."""
+def enlarge(image, factor=MOST_ENLARGED, width=NOTEBOOK_WIDTH):
+    """Return a Pillow image at most `factor` times as large and `width` pixels wide.
+
+    The largest whole factor that fits makes every pixel a sharp square. An image that is too wide
+    as it is, is reduced to `width` by Lanczos resampling.
+    """
+    factor = min(factor, width // image.width)
+    if factor == 0:
+        height = max(1, round(image.height * width / image.width))
+        return image.resize((width, height), Image.Resampling.LANCZOS)
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def unenlarged(image):
+    """Return the Pillow image that `enlarge` has made this one of, or the image if it has not."""
+    for factor in range(MOST_ENLARGED, 1, -1):
+        if image.width % factor == image.height % factor == 0:
+            size = image.width // factor, image.height // factor
+            small = image.resize(size, Image.Resampling.NEAREST)
+            if enlarge(small, factor, image.width) == image:
+                return small
+    return image
+
+
+def narrow(images, width):
+    """Return uint8 images [..., h, w, c], each reduced as by `enlarge` if it is wider than that."""
+    *counts, _, _, channels = images.shape
+    small = [
+        np.asarray(enlarge(as_image(image), 1, width))
+        for image in images.reshape(-1, *images.shape[-3:])
+    ]
+    return np.stack(small).reshape(*counts, *small[0].shape[:2], channels)
 
 
 def few_colors(image, count=128):

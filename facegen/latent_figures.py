@@ -5,14 +5,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from facegen import sampling
 from facegen.directions import directions_of
-from facegen.images import as_image, described, enlarge, few_colors
+from facegen.images import NOTEBOOK_WIDTH, as_image, described, enlarge, few_colors, narrow
 from facegen.run import RunFolder
 
 CAPTION_HEIGHT = 22  # pixels
-NOTEBOOK_WIDTH = 880  # pixels, of an image that fits into a notebook's page
-MOST_ENLARGED = 3
 FRAME = 2  # pixels around each image of a table
 FRAME_COLOR = '#d55e00'
+LARGE = 64  # pixels; in images as wide as that, few colours show as blotches
 
 
 def latent_figures(run_dir):
@@ -114,16 +113,16 @@ def sheet(images, *, rows=(), columns=(), framed=()):
     """Put uint8 images [rows, columns, h, w, c] in a table, in few colours.
 
     `rows` are texts to the left, `columns` above it, `framed` the (row, column) of images that get
-    a frame. It is enlarged as far as it fits into a notebook, at most three times.
+    a frame. It fits into a notebook: its images are as large as `enlarge` makes them for that.
     """
-    images = in_few_colors(images)
-    num_rows, num_columns, height, width, _ = images.shape
+    num_rows, num_columns = images.shape[:2]
     font = ImageFont.load_default(15)
     left = 10 + int(max(map(font.getlength, rows))) if rows else 0
     top = CAPTION_HEIGHT if columns else 0
     room = (NOTEBOOK_WIDTH - left) // num_columns - 2 * FRAME
-    factor = min(MOST_ENLARGED, max(1, room // width))
-    cell_width, cell_height = factor * width + 2 * FRAME, factor * height + 2 * FRAME
+    images = in_few_colors(narrow(images, room))
+    cells = [[enlarge(as_image(image), width=room) for image in row] for row in images]
+    cell_width, cell_height = (side + 2 * FRAME for side in cells[0][0].size)
     size = left + num_columns * cell_width, top + num_rows * cell_height
     table = Image.new('RGB', size, 'white')
     draw = ImageDraw.Draw(table)
@@ -135,14 +134,17 @@ def sheet(images, *, rows=(), columns=(), framed=()):
         x, y = left + j * cell_width, top + i * cell_height
         if (i, j) in framed:
             draw.rectangle([x, y, x + cell_width - 1, y + cell_height - 1], FRAME_COLOR)
-        table.paste(enlarge(as_image(images[i, j]), factor), (x + FRAME, y + FRAME))
-    return table.quantize(256)  # more than there are
+        table.paste(cells[i][j], (x + FRAME, y + FRAME))
+    return table.quantize(256)  # beside those of the images, the greys of the texts
 
 
 def in_few_colors(images):
     """Return uint8 images [rows, columns, h, w, c] as RGB ones, in few colours for all together."""
     rows, columns, height, width, channels = images.shape
     mosaic = images.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
-    image = few_colors(as_image(mosaic).convert('RGB'), 14 if channels == 1 else 64)
+    count = 14 if channels == 1 else 64
+    if width >= LARGE:
+        count *= 2
+    image = few_colors(as_image(mosaic).convert('RGB'), count)
     mosaic = np.asarray(image.convert('RGB')).reshape(rows, height, columns, width, 3)
     return mosaic.swapaxes(1, 2)

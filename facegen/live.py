@@ -12,7 +12,7 @@ from PIL import Image
 
 from facegen.curves import Curves
 from facegen.evaluation import are_alike, collapsed_since, is_settled, signs_of
-from facegen.images import few_colors, png_bytes
+from facegen.images import NOTEBOOK_WIDTH, enlarge, few_colors, png_bytes, unenlarged
 from facegen.losses import undecided_losses
 from facegen.screen import Output, as_content, in_notebook, progress
 
@@ -89,6 +89,19 @@ def collapse(last, since, recipe, has_worked):
         f'The training has collapsed{when}: its images {what}. Start again with a lower learning '
         f'rate (it is {rate:g}; try {rate / 2:g}), then with another seed or recipe.'
     )
+
+
+def beside(curves, grid):
+    """Return an enlarged grid as large as there is room for beside the curves.
+
+    A sharp one may be as wide as the curves are high; one that must be reduced in any case becomes
+    such that both fit into a notebook.
+    """
+    if grid.width <= curves.height:
+        return grid
+    grid = unenlarged(grid)
+    fits = grid.width <= curves.height
+    return enlarge(grid, width=curves.height if fits else NOTEBOOK_WIDTH - GAP - curves.width)
 
 
 class TextBar:
@@ -237,10 +250,11 @@ class LiveArea(TextBar):
     def show_image(self, final=False):
         """Show the latest grid beside the curves; the final one, which is saved, in fewer bytes."""
         curves = self.curves.image(self.scores)
-        width = self.grid.width + GAP + curves.width
-        image = Image.new('RGB', (width, max(self.grid.height, curves.height)), 'white')
-        image.paste(self.grid, (0, 0))
-        image.paste(curves, (self.grid.width + GAP, 0))
+        grid = beside(curves, self.grid)
+        width = grid.width + GAP + curves.width
+        image = Image.new('RGB', (width, max(grid.height, curves.height)), 'white')
+        image.paste(grid, (0, 0))
+        image.paste(curves, (grid.width + GAP, 0))
         if final:
             image = few_colors(image, 256)
         png = png_bytes(image, compress_level=6 if final else 1)  # 1 takes half the time

@@ -81,6 +81,17 @@ def untrained_run(path, **config):
     return run
 
 
+def enlarged(pixels, factor):
+    """Return pixels [h, w, ...], each as a square of `factor` x `factor`."""
+    return np.asarray(pixels).repeat(factor, 0).repeat(factor, 1)
+
+
+def noise_image(mode, width, height=None, seed=0):
+    """Return a Pillow image of random pixels."""
+    size = [height or width, width, *[3] * (mode == 'RGB')]
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, size, np.uint8))
+
+
 def write_face(path, seed, size=(178, 218)):
     """Write a smooth random JPEG, so that cropping and resizing both matter."""
     noise = np.random.default_rng(seed).integers(0, 256, [16, 16, 3], np.uint8)

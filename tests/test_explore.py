@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from helpers import untrained_run
+from helpers import enlarged, untrained_run
 from jupyter_client.manager import start_new_kernel
 from PIL import Image
 
@@ -51,9 +51,9 @@ def test_every_slider_redraws_and_the_button_goes_back(run):
     with restored(run) as trained:
         explorer = Explorer(trained, seed=5, kept=3)
         start = grid_of(explorer)
-        assert start.shape == (448, 448)  # 4x4 images of 8x8 pixels, 14 times as large
+        assert start.shape == (512, 512)  # 4x4 images of 8x8 pixels, 16 times as large
         np.testing.assert_array_equal(
-            start[7:112:14, 7:112:14], trained(latents(5, 1, 12))[0, ..., 0]
+            start[8:128:16, 8:128:16], trained(latents(5, 1, 12))[0, ..., 0]
         )
         seed, other_seed, way, truncation, *directions = explorer.sliders
         way.value = 0.5
@@ -65,6 +65,34 @@ def test_every_slider_redraws_and_the_button_goes_back(run):
         button.click()
         assert explorer.choice() == Choice(5, 6, (0.0,) * 4)
         np.testing.assert_array_equal(grid_of(explorer), start)
+
+
+class Noise:
+    """A generator of a size, which draws noise whatever the latents are."""
+
+    def __init__(self, size):
+        self.z_dim, self.size = 4, size
+
+    def __call__(self, z):
+        return np.random.default_rng(0).integers(0, 256, [len(z), *self.size], np.uint8)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize(
+    ('size', 'width'), [(28, 448), (32, 512), (64, 512), (128, 512), (160, 512)]
+)
+def test_the_grid_leaves_room_for_the_sliders(monkeypatch, size, width, channels):
+    """It is shown as it is drawn, sharp up to 128 pixels: a browser that scaled it would blur it."""
+    monkeypatch.setattr(explore, 'directions_of', lambda *_, **__: np.eye(4))
+    noise = Noise([size, size, channels])
+    explorer = Explorer(noise)
+    grid = grid_of(explorer)
+    assert grid.shape[:2] == (width, width)
+    assert explorer.grid.layout.width == f'{width}px'
+    if size <= 128:
+        factor = width // (4 * size)
+        first = grid[: factor * size, : factor * size].reshape(factor * size, -1, channels)
+        np.testing.assert_array_equal(first, enlarged(noise([0] * 16)[0], factor))
 
 
 def test_without_a_notebook_there_is_a_figure(run):

@@ -1,13 +1,15 @@
 """Figures of a run: sizes, contents, files."""
 
+import math
+
 import numpy as np
 import pytest
-from helpers import untrained_run
+from helpers import enlarged, noise_image, untrained_run
 from PIL import Image
 
 from facegen import curves, figures
-from facegen.images import DESCRIPTION, enlarge, few_colors
-from facegen.latent_figures import latent_figures
+from facegen.images import DESCRIPTION, NOTEBOOK_WIDTH, enlarge, few_colors
+from facegen.latent_figures import CAPTION_HEIGHT, latent_figures
 from facegen.recipes import CLASSIC, Recipe
 from facegen.run import RunFolder
 
@@ -89,6 +91,89 @@ def test_last_grids_of_several_runs(run, tmp_path):
     other = RunFolder.create(tmp_path / 'other', {})
     other.add_samples(0, Image.new('L', (10, 10), 7))
     assert shades(figures.last_grids({'one': run, 'other': other.path}), 2) == [100, 7]
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+@pytest.mark.parametrize(
+    ('size', 'count', 'timeline', 'before_after'),
+    [
+        (28, 25, 140, 280),
+        (28, 100, 141, 280),
+        (32, 25, 141, 320),
+        (32, 100, 141, 320),
+        (64, 25, 141, 320),
+        (64, 100, 141, 437),
+        (128, 25, 141, 437),
+        (128, 100, 141, 437),
+    ],
+)
+def test_grids_fit_into_a_notebook(tmp_path, mode, size, count, timeline, before_after):
+    """They are sharp, or where they must be reduced as by Lanczos, and all in a row are alike."""
+    run = RunFolder.create(tmp_path / 'run', {'recipe': CLASSIC})
+    grid = noise_image(mode, math.isqrt(count) * size)
+    for step in range(6):
+        run.add_samples(step, grid)
+    for row, grids, side in (
+        (figures.timeline(run.path), 6, timeline),
+        (figures.before_after(run.path), 2, before_after),
+    ):
+        assert row.width == grids * (side + 6) - 6 <= NOTEBOOK_WIDTH
+        if side % grid.width == 0:
+            expected = enlarged(grid, side // grid.width)
+        else:
+            expected = np.asarray(grid.resize((side, side), Image.Resampling.LANCZOS))
+        for left in range(0, row.width, side + 6):
+            shown = np.asarray(row)[CAPTION_HEIGHT:, left : left + side]
+            np.testing.assert_array_equal(shown, expected)
+    assert Image.open(run.samples()[-1][1]).tobytes() == grid.tobytes()
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+@pytest.mark.parametrize(
+    ('size', 'count', 'side'),
+    [
+        (28, 25, 280),
+        (28, 100, 560),
+        (32, 25, 320),
+        (32, 100, 640),
+        (64, 25, 640),
+        (64, 100, 640),
+        (128, 25, 640),
+        (128, 100, 880),
+    ],
+)
+def test_a_film_fits_into_a_notebook(tmp_path, mode, size, count, side):
+    run = RunFolder.create(tmp_path / 'run', {'recipe': CLASSIC})
+    grid = math.isqrt(count) * size
+    for step, color in enumerate(('black', 'white')):
+        run.add_samples(step, Image.new(mode, (grid, grid), color))
+    figures.save_film(run.path, tmp_path / 'film.gif')
+    film = Image.open(tmp_path / 'film.gif')
+    assert (film.size, film.n_frames) == ((side, side), 2)
+
+
+def test_more_last_grids_than_fit_are_as_large_as_those_that_do(tmp_path):
+    runs = {}
+    for name in 'abcdefg':
+        run = RunFolder.create(tmp_path / name, {})
+        run.add_samples(0, Image.new('L', (160, 160)))
+        runs[name] = run.path
+    assert figures.last_grids(runs).size == (7 * 147 - 6, CAPTION_HEIGHT + 141)
+    del runs['g']
+    assert figures.last_grids(runs).width == 6 * 147 - 6
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize(('size', 'width'), [(28, 600), (32, 680), (64, 660), (128, 880)])
+def test_nearest_images_fit_into_a_notebook(size, width, channels):
+    images = np.random.default_rng(0).integers(0, 256, [10, size, size, channels], np.uint8)
+    figure = figures.nearest_images(images, images)
+    assert figure.width == width
+    if size < 128:
+        factor = width // (10 * (size + 2))
+        side = factor * size
+        first = np.asarray(figure)[:side, :side].reshape(side, side, channels)
+        np.testing.assert_array_equal(first, enlarged(images[0], factor))
 
 
 def test_figures_of_a_run_with_one_grid(tmp_path):

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers import enlarged, noise_image
+from PIL import Image
 
 import helper
+from facegen.images import enlarge, narrow, unenlarged
 
 
 def test_grid_is_filled_row_by_row():
@@ -83,3 +86,47 @@ def test_bad_grids(shape, mode, value_range, text):
 def test_grid_of_diverged_pictures(value):
     with pytest.raises(ValueError, match='NaN or infinite'):
         helper.images_square_grid(np.full([4, 2, 2, 1], value), 'L', value_range=(-1, 1))
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+@pytest.mark.parametrize(
+    ('side', 'factor'), [(140, 3), (280, 3), (160, 3), (320, 2), (293, 3), (294, 2), (880, 1)]
+)
+def test_enlarged_as_far_as_it_fits_every_pixel_is_a_square(mode, side, factor):
+    image = noise_image(mode, side, 5)
+    np.testing.assert_array_equal(enlarge(image), enlarged(image, factor))
+
+
+def test_enlarged_at_most_by_a_factor():
+    image = noise_image('L', 5)
+    np.testing.assert_array_equal(enlarge(image, 2, 15), enlarged(image, 2))
+    np.testing.assert_array_equal(enlarge(image, 9, 15), enlarged(image, 3))
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+def test_what_is_too_wide_is_reduced_and_keeps_its_shape_and_its_mean(mode):
+    """Columns of black and white become grey: no pixel is skipped."""
+    columns = np.zeros([640, 1280], np.uint8)
+    columns[:, ::2] = 255
+    small = enlarge(Image.fromarray(columns).convert(mode))
+    assert (small.size, small.mode) == ((880, 440), mode)
+    thirds = np.asarray(enlarge(Image.fromarray(columns), width=320))
+    assert thirds.shape == (160, 320)
+    assert np.abs(thirds[:, 4:-4].astype(int) - 128).max() < 20
+    assert enlarge(Image.new('L', (900, 1)), width=3).size == (3, 1)
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+@pytest.mark.parametrize('factor', [1, 2, 3])
+def test_an_enlarged_image_is_as_it_was(mode, factor):
+    for size in (7, 5), (1, 1), (6, 4):
+        image = noise_image(mode, *size)
+        assert unenlarged(enlarge(image, factor)) == image
+
+
+def test_images_that_are_wide_are_made_narrow_one_by_one():
+    images = np.zeros([2, 3, 8, 8, 1], np.uint8)
+    images[:, 1] = 255  # next to black ones
+    np.testing.assert_array_equal(narrow(images, 8), images)
+    np.testing.assert_array_equal(narrow(images, 5), images[:, :, :5, :5])
+    assert narrow(np.zeros([4, 6, 9, 3], np.uint8), 3).shape == (4, 2, 3, 3)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from facegen import latent_figures
+from facegen.images import NOTEBOOK_WIDTH
+from facegen.latent_figures import CAPTION_HEIGHT
 from facegen.recipes import Recipe
 
 
@@ -89,4 +91,51 @@ def test_a_sheet_frames_images_and_fits_into_a_notebook():
         for side in (28, 64)
     }
     assert widths == {28: 9 * (3 * 28 + 4), 64: 9 * (64 + 4)}
-    assert latent_figures.sheet(np.zeros([1, 9, 256, 256, 1], np.uint8)).width == 9 * (256 + 4)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize(
+    ('size', 'walk', 'corners', 'truncation', 'directions'),
+    [
+        (28, 84, 84, 84, 84),
+        (32, 64, 96, 96, 96),
+        (64, 64, 128, 64, 64),
+        (128, 93, 128, None, None),  # as wide as the texts leave room for
+    ],
+)
+def test_figures_fit_into_a_notebook(size, channels, walk, corners, truncation, directions):
+    def draw(z):
+        return np.zeros([len(z), size, size, channels], np.uint8)
+
+    z = on_circle(np.arange(8) * 10)
+    figures = [
+        (latent_figures.walk(draw, z[:4]), 9, 4, 0, walk),
+        (latent_figures.corners(draw, z[:4]), 5, 5, 0, corners),
+        (latent_figures.truncation(draw, z), 8, 4, 0, truncation),
+        (latent_figures.directions(draw, z[0], np.eye(2)), 7, 2, CAPTION_HEIGHT, directions),
+    ]
+    for figure, columns, rows, top, side in figures:
+        assert figure.width <= NOTEBOOK_WIDTH
+        pitch = (figure.height - top) // rows
+        assert figure.width >= columns * pitch
+        assert pitch == side + 4 if side else 90 < pitch - 4 < size
+
+
+def test_images_of_a_sheet_are_reduced_one_by_one():
+    images = np.zeros([2, 9, 128, 128, 1], np.uint8)
+    images[1] = 120
+    sheet = np.asarray(latent_figures.sheet(images).convert('L'))
+    assert sheet.shape == (2 * 97, 9 * 97)
+    cells = sheet.reshape(2, 97, 9, 97).swapaxes(1, 2)
+    for cell, color in (cells[0, 4], 0), (cells[1, 4], 120):
+        assert np.unique(cell[2:-2, 2:-2]).tolist() == [color]
+        assert np.unique(cell[:2]).tolist() == np.unique(cell[:, -2:]).tolist() == [255]
+
+
+@pytest.mark.parametrize(('channels', 'few'), [(1, 14), (3, 64)])
+def test_larger_images_have_more_colors(channels, few):
+    rng = np.random.default_rng(0)
+    for size, count in (28, few), (64, 2 * few):
+        noise = rng.integers(0, 256, [1, 2, size, size, channels], np.uint8)
+        colors = latent_figures.sheet(noise).convert('RGB').getcolors()
+        assert 0.9 * count < len(colors) <= count + 1  # and white

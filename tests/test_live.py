@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 import nbformat
 import numpy as np
 import pytest
+from helpers import enlarged, noise_image
 from nbclient import NotebookClient
 from PIL import Image
 
@@ -152,6 +154,37 @@ def test_scores_before_any_grid(run, shown):
     with live.LiveArea(run, SETTINGS, 300) as area:
         area.note_scores()
     assert texts(shown)[-1].endswith('Step 1: Fréchet distance 2.5')
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+@pytest.mark.parametrize(
+    ('size', 'count', 'side', 'width'),
+    [
+        (28, 25, 420, 906),  # as ever
+        (28, 100, 280, 766),
+        (32, 25, 320, 806),
+        (32, 100, 320, 806),
+        (64, 25, 320, 806),
+        (64, 100, 394, 880),
+        (128, 25, 394, 880),
+        (128, 100, 394, 880),
+    ],
+)
+def test_the_grid_leaves_room_for_the_curves(run, shown, mode, size, count, side, width):
+    """It is sharp, or where it must be reduced as by Lanczos from the pixels as they were."""
+    grid = noise_image(mode, math.isqrt(count) * size)
+    area = live.LiveArea(run, SETTINGS, 300)
+    area.show(enlarge(grid))
+    image = pixels(image_of({'data': shown[-1]}))
+    area.bar.close()
+    assert image.shape == (420, width, 3)
+    if side % grid.width == 0:
+        expected = enlarged(pixels(grid), side // grid.width)
+    else:
+        small = enlarge(grid, 1)  # what is shown elsewhere is narrower than 10x128 pixels
+        expected = pixels(small.resize((side, side), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(image[:side, :side], expected)
+    assert (image[:, side : side + live.GAP] == 255).all()
 
 
 # A kernel, and none -------------------------------------------------------------------------------
