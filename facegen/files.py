@@ -7,6 +7,7 @@ at any moment: what was there before is intact, and nothing unfinished looks fin
 import errno
 import json
 import math
+import mmap
 import os
 import re
 import shutil
@@ -112,6 +113,15 @@ def mapped(file, shape):
     with open(file, 'rb') if isinstance(file, Path) else nullcontext(file) as opened:
         opened.seek(0)
         return np.frombuffer(opened.read(), np.uint8).reshape(shape)
+
+
+def release(array):
+    """Let the system take back the memory of a memory map's pages that were read; nothing is lost.
+
+    It would only do so when memory runs short, and until then they count as this process's own.
+    """
+    if isinstance(array, np.memmap) and hasattr(mmap, 'MADV_DONTNEED'):  # Windows lacks it
+        array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def say_without_maps(reason, size):

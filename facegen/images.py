@@ -11,6 +11,7 @@ DESCRIPTION = 'Description'  # a keyword of PNG
 DIGIT_SIDE = 28  # pixels, of MNIST
 NOTEBOOK_WIDTH = 880  # pixels, of an image that fits into a notebook's page
 MOST_ENLARGED = 3
+PALETTE_PIXELS = 1 << 16  # that say which colours a large image needs
 
 
 # Value ranges -------------------------------------------------------------------------------------
@@ -140,8 +141,18 @@ def narrow(images, width):
 
 
 def few_colors(image, count=128):
-    """Return a Pillow image in its most useful colours, which take a third of the bytes."""
-    return image.quantize(count, kmeans=5) if image.mode == 'RGB' else image
+    """Return a Pillow image in its most useful colours, which take a third of the bytes.
+
+    Those of a large image are found in an even part of its pixels, since it would take seconds otherwise.
+    """
+    if image.mode != 'RGB':
+        return image
+    share = PALETTE_PIXELS / (image.width * image.height)
+    if share > 1 / 4:
+        return image.quantize(count, kmeans=5)
+    size = [max(1, round(side * math.sqrt(share))) for side in image.size]
+    palette = image.resize(size, Image.Resampling.NEAREST).quantize(count, kmeans=5)
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def png_bytes(image, **options):

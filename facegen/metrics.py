@@ -203,7 +203,8 @@ def nearest_or_mirrored(samples, images, *, skip=None):
     An index of m or more, with m images, is the mirror image of image index - m.
     """
     distances, indices = nearest(samples, images, skip=skip)
-    mirrored, mirrored_indices = nearest(samples, mirror_images(images), skip=skip)
+    # A sample lies as far from a mirror image as its own mirror image from the image
+    mirrored, mirrored_indices = nearest(mirror_images(samples), images, skip=skip)
     nearer = mirrored < distances
     indices = np.where(nearer, len(images) + mirrored_indices, indices)
     return np.where(nearer, mirrored, distances), indices

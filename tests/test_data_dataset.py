@@ -2,6 +2,8 @@
 
 import gzip
 import random
+import subprocess
+import sys
 from itertools import chain
 
 import numpy as np
@@ -10,6 +12,7 @@ from helpers import NUM_FACES, some_digits, write_idx
 from PIL import Image
 
 import helper
+from conftest import ROOT
 
 
 def ids(batches):
@@ -215,3 +218,34 @@ def test_data_files_may_begin_with_the_home_folder(faces, monkeypatch):
     monkeypatch.setenv('USERPROFILE', str(faces.parent))
     assert helper.Dataset('celeba', '~/faces').shape[0] == NUM_FACES
     assert helper.Dataset('celeba', ['~/faces/000001.jpg']).shape[0] == 1
+
+
+READ_A_LARGE_CACHE = """
+import sys
+import numpy as np, psutil
+import helper
+from facegen.data import dataset
+
+opened = helper.Dataset('folder', sys.argv[1], width=8, height=8)
+with open(sys.argv[2], 'wb') as file:
+    file.truncate(2 << 30)  # of zeros, which take no room on the disk
+opened.pixels = np.memmap(sys.argv[2], np.uint8, 'r', shape=(43_690, 128, 128, 3))
+if sys.argv[3] == 'kept':
+    dataset.release = lambda array: None
+memory = psutil.Process().memory_info
+before = memory().rss
+for images in opened.get_batches(64):
+    assert images.shape == (64, 128, 128, 3)
+print((memory().rss - before) / 2**20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems count memory maps in other ways')
+def test_the_memory_for_a_large_cache_is_bounded(tiny_pictures, tmp_path):
+    def megabytes(way):
+        command = [sys.executable, '-c', READ_A_LARGE_CACHE, tiny_pictures, tmp_path / 'large', way]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return float(done.stdout.splitlines()[-1])
+
+    assert megabytes('released') < 400
+    assert megabytes('kept') > 1500

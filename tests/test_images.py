@@ -6,7 +6,7 @@ from helpers import enlarged, noise_image
 from PIL import Image
 
 import helper
-from facegen.images import enlarge, narrow, unenlarged
+from facegen.images import as_image, enlarge, few_colors, narrow, unenlarged
 
 
 def test_grid_is_filled_row_by_row():
@@ -130,3 +130,16 @@ def test_images_that_are_wide_are_made_narrow_one_by_one():
     np.testing.assert_array_equal(narrow(images, 8), images)
     np.testing.assert_array_equal(narrow(images, 5), images[:, :, :5, :5])
     assert narrow(np.zeros([4, 6, 9, 3], np.uint8), 3).shape == (4, 2, 3, 3)
+
+
+@pytest.mark.parametrize('side', [100, 700])
+def test_few_colours_look_like_all(side):
+    """Of a smooth image with a small red spot, whether its palette comes from all its pixels or some."""
+    rows, columns = np.mgrid[:side, :side] / side
+    pixels = np.stack([255 * rows, 255 * columns, 128 + 0 * rows], axis=2).astype(np.uint8)
+    pixels[: side // 8, : side // 8] = 250, 0, 0
+    few = few_colors(as_image(pixels))
+    assert len(few.getcolors()) <= 128
+    difference = np.abs(np.asarray(few.convert('RGB')).astype(int) - pixels)
+    assert difference.mean() < 8
+    assert difference[: side // 8, : side // 8].max() < 20

@@ -35,8 +35,11 @@ from facegen.data.listing import (
     summary_of,
 )
 from facegen.data.sources import DATASETS, choose, download_extract
+from facegen.files import release
 from facegen.images import CHANNELS, to_data_range
 from facegen.screen import say
+
+RELEASED_AFTER = 64 << 20  # bytes that are read from the cache: a few times as many are mapped
 
 
 class Dataset:
@@ -160,12 +163,20 @@ class Dataset:
         order = np.arange(len(self.pixels))
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
-        firsts = range(start * batch_size, len(order) - batch_size + 1, batch_size)
+        end = num_batches * batch_size
+        return self._batches(order[start * batch_size : end].reshape(-1, batch_size))
+
+    def _batches(self, chosen):
+        """Yield the batches of images whose numbers are the rows of `chosen`."""
         pixels = np.asarray(self.pixels)  # arithmetic on parts of a memory map is a quarter slower
-        return (
-            to_data_range(pixels.take(order[first : first + batch_size], axis=0))
-            for first in firsts
-        )
+        bytes_read = 0
+        for numbers in chosen:
+            batch = pixels.take(numbers, axis=0)
+            bytes_read += batch.nbytes
+            if bytes_read > RELEASED_AFTER:
+                release(self.pixels)
+                bytes_read = 0
+            yield to_data_range(batch)
 
 
 def require_whole(*, least, **named):
