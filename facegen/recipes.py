@@ -107,8 +107,14 @@ class Recipe:
             raise ValueError(
                 f'augmentations is {self.augmentations}; expected some of {AUGMENTATIONS}'
             )
-        if self.network == 'residual' and not self.g_last_filters:
-            raise ValueError('g_last_filters is 0; expected 1 or more for residual networks')
+        if self.network == 'residual':
+            if not self.g_last_filters:
+                raise ValueError('g_last_filters is 0; expected 1 or more for residual networks')
+            for name in 'd_hidden', 'g_hidden':
+                if getattr(self, name):
+                    raise ValueError(
+                        f'{name} is {getattr(self, name)}; expected 0: residual networks have none'
+                    )
         below = {'d_leak': 1, 'g_leak': 1, 'smoothing': 0.5, 'dropout': 1, 'beta1': 1}
         for name, limit in below.items():
             if not 0 <= getattr(self, name) < limit:

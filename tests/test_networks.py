@@ -73,7 +73,7 @@ def test_sizes_of_the_classic_network(notebook):
 
 
 @pytest.mark.parametrize('channels', [1, 3])
-@pytest.mark.parametrize('size', [28, 32, 64])
+@pytest.mark.parametrize('size', [28, 32, 64, 128])
 def test_other_sizes_and_channels(notebook, run, size, channels):
     recipe = Recipe(image_size=size)
     images = notebook.generator(tf.ones([2, 100]), channels, recipe=recipe)

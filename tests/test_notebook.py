@@ -268,3 +268,35 @@ def test_whole_notebook(sample_data, tmp_path):
         for step in (0, 624)
     )
     assert len(after.getcolors()) > len(before.getcolors())
+
+
+@pytest.mark.slow
+def test_larger_images_by_one_parameter(sample_data, tmp_path):
+    """At 64 pixels, with large batches so that an epoch is short; nothing is wider than a notebook."""
+    book = notebook.execute(
+        out=tmp_path / 'out.ipynb',
+        data_dir=str(sample_data),
+        images_dir=str(tmp_path / 'images'),
+        runs_dir=str(tmp_path / 'runs'),
+        image_size=64,
+        mnist_epochs=1,
+        mnist_changes={'batch_size': 500},
+        celeba_epochs=1,
+        celeba_changes={'batch_size': 200},
+    )
+    code = [cell for cell in book.cells if cell.cell_type == 'code']
+    outputs = [output for cell in code for output in cell.outputs]
+    assert sum('Tests Passed' in output.get('text', '') for output in outputs) == 5
+    assert not [output for output in outputs if output.get('name') == 'stderr']
+    images = [
+        output.data['image/png'] for output in outputs if 'image/png' in output.get('data', {})
+    ]
+    assert len(images) > 15
+    for png in images:
+        assert Image.open(io.BytesIO(base64.b64decode(png))).width <= 880
+    drawn, real = table_row(code, 'quality', 'frechet distance')
+    assert real < 5 < drawn
+    for name, steps in ('mnist', 10), ('celeba', 4):
+        *_, last = (tmp_path / 'runs' / name / 'samples').glob('*.png')
+        assert Image.open(last).size == (5 * 64, 5 * 64)
+        assert len((tmp_path / 'runs' / name / 'log.jsonl').read_text().splitlines()) == steps

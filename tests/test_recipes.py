@@ -155,9 +155,12 @@ def test_a_size_that_is_none():
         recipe_named('faces', 30)
 
 
-def test_residual_networks_need_features_at_full_size():
+def test_residual_networks_need_features_at_full_size_and_have_no_hidden_layers():
     with pytest.raises(ValueError, match='g_last_filters is 0; expected 1 or more'):
         Recipe(network='residual')
+    for name in 'd_hidden', 'g_hidden':
+        with pytest.raises(ValueError, match=f'{name} is 64; expected 0: residual networks'):
+            Recipe(network='residual', g_last_filters=32, **{name: 64})
 
 
 def test_the_table_of_published_recipes_is_that_of_the_results():
