@@ -26,7 +26,8 @@ def convolution(x, filters, kernel_size, recipe, *, stride=1, transposed=False):
 def down_block(x, filters, recipe):
     """Return features of half the size, [batch, ceil(h / 2), ceil(w / 2), filters], of x [batch, h, w, c].
 
-    (x', averaged over 2x2 pixels and brought to `filters` features, + two convolutions of x) / sqrt 2
+    It is (s + r) / sqrt 2: the shortcut s is x averaged over 2x2 pixels and brought to `filters` features,
+    the residual r what two convolutions make of x.
     """
     shortcut = tf.layers.average_pooling2d(x, 2, 2, 'same')
     shortcut = convolution(shortcut, filters, 1, recipe)
@@ -40,7 +41,8 @@ def down_block(x, filters, recipe):
 def up_block(x, filters, side, recipe, is_train):
     """Return features of twice the size, cropped to [batch, side, side, filters], of x [batch, h, w, c].
 
-    (x', brought to `filters` features, each pixel repeated, + two convolutions of x) / sqrt 2
+    It is (s + r) / sqrt 2: the shortcut s is x brought to `filters` features, each pixel repeated in both
+    directions, the residual r what two convolutions make of x.
     """
 
     def activate(x):
