@@ -136,13 +136,15 @@ def _initialize(sess, call, feed=None):
 
 
 def _check_at_fitting_size(check, fits):
-    """Run check(size) for images of 28 pixels or, where it fails, of the first size that fits.
+    """Run check(size) for images of 28 pixels or, where it fails, of the first size that fits; say so.
 
     `fits(sess, size)` returns whether the student's function runs at this size, or raises what the
     function does. Where 28 fits, or nothing, the error of 28 stands.
     """
     try:
-        return check(SIZES[0])
+        check(SIZES[0])
+        print('Tests Passed')
+        return
     except AssertionError:
         size = next((size for size in SIZES if _fits(fits, size)), SIZES[0])
         if size == SIZES[0]:
@@ -153,6 +155,7 @@ def _check_at_fitting_size(check, fits):
         raise AssertionError(f'With images of {size}x{size} pixels, {error}').with_traceback(
             error.__traceback__
         ) from error.__cause__
+    print(f'Tests Passed with images of {size}x{size} pixels; those of the exercise are 28x28')
 
 
 def _fits(fits, size):
@@ -264,7 +267,6 @@ def test_discriminator(discriminator, tf_module):
         return all(len(value) == 3 for value in values)
 
     _check_at_fitting_size(check, fits)
-    print('Tests Passed')
 
 
 def _build_discriminator(sess, discriminator, size, channels):
@@ -355,7 +357,6 @@ def test_generator(generator, tf_module):
         return sess.run(images, {z: _uniform(0, 3, 100)}).shape[1:3] == (size, size)
 
     _check_at_fitting_size(check, fits)
-    print('Tests Passed')
 
 
 def _build_generator(sess, generator, size, channels, z_dim):
@@ -589,7 +590,6 @@ def test_model_loss(model_loss):
         return True
 
     _check_at_fitting_size(check, fits)
-    print('Tests Passed')
 
 
 _LOGIT_SCALE = 8  # keeps images and latents in [-1, 1] for logits up to 8

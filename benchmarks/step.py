@@ -45,7 +45,9 @@ OURS = {  # settings beside the recipe `classic`
 def batches(channels, side=28, batch_size=BATCH):
     """Yield (images in [-1, 1], latents) forever: what they show does not matter here."""
     rng = np.random.default_rng(0)
-    images = 2 * rng.random([10 * BATCH, side, side, channels], np.float32) - 1
+    images = rng.random([2 * batch_size, side, side, channels], np.float32)
+    images *= 2  # in place, since the memory of this process is measured too
+    images -= 1
     while True:
         chosen = images[rng.integers(0, len(images), batch_size)]
         yield chosen, rng.uniform(-1, 1, [batch_size, Z_DIM]).astype(np.float32)
@@ -242,8 +244,8 @@ def gflop(recipe, channels):
     With D and G for one pass forwards, which TensorFlow counts: by its inputs and by its kernels, a
     layer's gradients cost as much again each. Simultaneous updates need G forwards and backwards, 3 G; D
     forwards and backwards on real images, 3 D; on generated ones also backwards to the images for G's
-    loss, 4 D. Alternating, G's step draws new images and judges them: G and D more. R1 goes backwards
-    to the real images, D, and by the kernels back through all of that, 4 D, in one of four steps.
+    loss, 4 D. Alternating, G's step draws new images and judges them: G and D more. In one of four steps,
+    R1 goes backwards to the real images, D, and that is differentiated by what it read, 2 D.
     """
     from facegen import losses, notebook
     from facegen.session import tf
@@ -264,7 +266,7 @@ def gflop(recipe, channels):
         lambda images: functions.discriminator(images, recipe=recipe), BATCH, side, side, channels
     )
     g = forwards(lambda z: functions.generator(z, channels, recipe=recipe), BATCH, recipe.z_dim)
-    penalty = 5 * d / losses.R1_EVERY if recipe.gamma else 0
+    penalty = 3 * d / losses.R1_EVERY if recipe.gamma else 0
     return {'simultaneous': 3 * g + 7 * d, 'alternating': 4 * g + 8 * d}[recipe.updates] + penalty
 
 

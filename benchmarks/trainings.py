@@ -67,14 +67,19 @@ def settings_of(case, precision):
 
 
 def opened(case, seed, data_dir):
-    """Return the data set that a case is trained on."""
+    """Return the data set that a case is trained on, and the pixels that its images are compared with.
+
+    The latter are all there are, so that trainings on parts of the set can be compared.
+    """
     import helper
 
     files = helper.download_extract(case.dataset, data_dir, data=case.data)
-    if case.images:
-        files = sorted(files.glob('*.jpg'))[: case.images]
-    side = case.image_size
-    return helper.Dataset(case.dataset, files, width=side, height=side, seed=seed)
+    options = {'width': case.image_size, 'height': case.image_size, 'seed': seed}
+    whole = helper.Dataset(case.dataset, files, **options)
+    if not case.images:
+        return whole, whole.pixels
+    some = sorted(files.glob('*.jpg'))[: case.images]
+    return helper.Dataset(case.dataset, some, **options), whole.pixels
 
 
 def trained(case, seed, precision, data_dir, judge_python=None):
@@ -89,7 +94,7 @@ def trained(case, seed, precision, data_dir, judge_python=None):
     from facegen.stopping import Stop
 
     recipe = settings_of(case, precision)
-    dataset = opened(case, seed, data_dir)
+    dataset, reference = opened(case, seed, data_dir)
     quick, seen = QuickEvaluation(case.dataset, dataset.pixels), []
 
     def look(images):
@@ -121,9 +126,12 @@ def trained(case, seed, precision, data_dir, judge_python=None):
         judgement = {}
         if is_over:
             images = generate(run, DATASETS[case.dataset].images_scored, seed + 1000)
-            scores = evaluate(images, case.dataset, dataset.pixels, seed=seed + 1000)
+            scores = evaluate(images, case.dataset, reference, seed=seed + 1000)
+            if case.images:
+                of_trained = evaluate(images, case.dataset, dataset.pixels, seed=seed + 1000)
+                scores['nearest_ratio'] = of_trained['nearest_ratio']
             if judge_python:
-                judgement = {'judged': judged(images[:JUDGED], dataset.pixels, judge_python)}
+                judgement = {'judged': judged(images[:JUDGED], reference, judge_python)}
     return {
         **task(case, seed, precision),
         'step': step,
@@ -277,12 +285,15 @@ def report(lines, table):
     )
 
 
-def main(script, about, cases, table):
-    """Measure the cases of a benchmark, or make a table of its log; return the exit status."""
+def main(script, about, cases, table, *, default=None):
+    """Measure the cases of a benchmark, or make a table of its log; return the exit status.
+
+    Unless some are asked for, those named in `default` are measured, or all.
+    """
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--cases', nargs='+', choices=cases, default=list(cases))
+    parser.add_argument('--cases', nargs='+', choices=cases, default=default or list(cases))
     parser.add_argument(
         '--seeds', type=int, choices=range(1, 21), metavar='1…20', help='so many, or all there are'
     )

@@ -21,7 +21,7 @@ def augmented(images, recipe):
     Without augmentations, the images come back as they are.
     """
     for name in recipe.augmentations:
-        images = AUGMENTATIONS[name](images)
+        images = BY_NAME[name](images)
     return images
 
 
@@ -43,10 +43,10 @@ def colour(images):
 
 
 def translation(images):
-    """Move images by up to an eighth of their sides, in whole pixels; what comes in is grey (0)."""
+    """Move images by up to an eighth of their sides, rounded to whole pixels; what comes in is grey (0)."""
     for axis, product in (1, 'nij,njwc->niwc'), (2, 'nij,nhjc->nhic'):
         side = images.shape.as_list()[axis]
-        most = round(TRANSLATION * side)
+        most = int(TRANSLATION * side + 0.5)
         shift = whole_numbers(images, -most, most)[:, :, 0, 0]
         chosen = tf.one_hot(tf.range(side) + shift, side)  # the old row of each new one, or none
         images = tf.einsum(product, chosen, images)
@@ -58,8 +58,8 @@ def cutout(images):
     inside = 1.0
     for axis in 1, 2:
         side = images.shape.as_list()[axis]
-        length = round(CUTOUT * side)
-        first = whole_numbers(images, -(length // 2), side - 1 - length // 2)
+        length = int(CUTOUT * side + 0.5)
+        first = whole_numbers(images, -(length // 2), side - (length + 1) // 2)
         place = tf.reshape(tf.range(side), [-1, 1, 1] if axis == 1 else [-1, 1])
         inside *= tf.cast((first <= place) & (place < first + length), images.dtype)
     return images * (1 - inside)
@@ -81,4 +81,4 @@ def whole_numbers(images, low, high):
     return random(images, low, high + 1, tf.int32)
 
 
-AUGMENTATIONS = {'flip': flip, 'colour': colour, 'translation': translation, 'cutout': cutout}
+BY_NAME = {'flip': flip, 'colour': colour, 'translation': translation, 'cutout': cutout}

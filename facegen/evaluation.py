@@ -17,7 +17,7 @@ MOST_COMPARED = 2000  # images or features of either set, where a metric compare
 MOST_REFERENCES = 10_000  # real images whose features are computed
 QUICK_REFERENCES = 5000
 PAPER_REFERENCES = 50_000  # of the FID that papers report
-PAPER_IMAGES = 10_000  # of either set; with fewer, papers report none
+PAPER_IMAGES = 10_000  # of either set: as many as most papers compare, or more
 PAIRED = 500  # images of either set whose distances to each other are averaged
 
 NOT_IN_TABLE = {'seed', 'n_reference', 'precision_recall_n'}

@@ -100,7 +100,7 @@ def by_step(run_dir):
 def last_grids(runs):
     """Put the last grids of several runs, {caption: run folder}, in one row.
 
-    More than GRIDS are as large as so many, and wider than a notebook.
+    Beyond GRIDS, grids shrink no further, and the row is wider than a notebook.
     """
     return side_by_side(
         [(caption, RunFolder(run_dir).samples()[-1][1]) for caption, run_dir in runs.items()],

@@ -41,6 +41,7 @@ def fetched(network, data_path, *, wait=1.0):
     Raises ValueError for a file with another checksum, ConnectionError where no source gives it, with
     where to place it by hand, OSError where `data_path` cannot be written.
     """
+    data_path = Path(data_path)
     path = placed(network, data_path)
     if path is None:
         with locked(data_path):

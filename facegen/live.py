@@ -17,7 +17,7 @@ from facegen.losses import undecided_losses
 from facegen.screen import Output, as_content, in_notebook, progress
 
 GAP = 6  # pixels between grid and curves
-CURVES = {'size': (6, 5.25), 'dpi': 80}  # 480x420 pixels
+CURVES = {'size': (5.675, 5.25), 'dpi': 80}  # 454x420 pixels: with a gap and a grid of 420, 880
 LOW_RATE = 1e-4  # below which a training is slow rather than lost
 
 

@@ -3,7 +3,7 @@
 A residual block adds what its convolutions compute to its input, so that a gradient has a short way
 past them, and more layers can be trained (He et al. 2016, arXiv:1603.05027). Here each block also halves
 or doubles the image, as those of SNGAN do (Miyato et al. 2018, arXiv:1802.05957, appendix B.4).
-Strided convolutions resample, as in the notebook. D has no batch normalisation: with R1, each image
+Strided convolutions resample, as in the notebook, and beside them means or repeated pixels. D has no batch normalisation: with R1, each image
 should be judged alone (Gulrajani et al. 2017, arXiv:1704.00028, section 4).
 """
 
@@ -13,14 +13,14 @@ from facegen import layers
 from facegen.session import tf
 
 
-def convolution(x, filters, kernel_size, recipe, *, stride=1, transposed=False):
-    """Return a convolution of x [batch, h, w, c], with a bias, as [batch, h', w', filters].
+def convolution(x, filters, kernel_size, recipe, *, stride=1, transposed=False, use_bias=True):
+    """Return a convolution of x [batch, h, w, c] as [batch, h', w', filters].
 
     h' is h / stride, rounded up, or if `transposed` h * stride.
     """
     layer = tf.layers.conv2d_transpose if transposed else tf.layers.conv2d
-    initializer = layers.initializer(recipe)
-    return layer(x, filters, kernel_size, stride, 'same', kernel_initializer=initializer)
+    options = {'use_bias': use_bias, 'kernel_initializer': layers.initializer(recipe)}
+    return layer(x, filters, kernel_size, stride, 'same', **options)
 
 
 def down_block(x, filters, recipe):
@@ -51,7 +51,8 @@ def up_block(x, filters, side, recipe, is_train):
 
     shortcut = convolution(x, filters, 1, recipe)
     shortcut = tf.image.resize_nearest_neighbor(shortcut, [2 * size for size in x.shape[1:3]])
-    x = convolution(activate(x), filters, recipe.kernel_size, recipe, stride=2, transposed=True)
+    options = {'stride': 2, 'transposed': True, 'use_bias': False}  # batch norm has one
+    x = convolution(activate(x), filters, recipe.kernel_size, recipe, **options)
     x = convolution(activate(x), filters, 3, recipe)
     return ((shortcut + x) / math.sqrt(2))[:, :side, :side]
 

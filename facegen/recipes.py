@@ -13,6 +13,7 @@ CHOICES = {  # what a textual setting may be
     'precision': ('auto', 'float32', 'float16'),
 }
 AUGMENTATIONS = ('flip', 'colour', 'translation', 'cutout')  # of augment.py
+LARGEST_IMAGE = 1024  # pixels
 
 
 # What recipes and settings were called in earlier versions, whose runs still hold these names
@@ -36,7 +37,7 @@ class Recipe:
     # The networks; d_ is the discriminator, g_ the generator.
     network: Literal['plain', 'residual'] = 'plain'  # the notebook's, or those of networks.py
     image_size: int = 28  # side of a square image, pixels, a multiple of 4
-    kernel_size: int = 5  # side of every (transposed) convolution kernel, pixels
+    kernel_size: int = 5  # side of the kernels that halve or double an image, pixels
     d_filters: tuple[int, ...] = (64, 128, 256)  # of its convolutions, each halves the image
     g_filters: tuple[int, ...] = (256, 128)  # of its layers but the last, each twice the size
     g_last_filters: int = 0  # of a layer at full size, after which a 3x3 convolution draws; 0: none
@@ -83,6 +84,12 @@ class Recipe:
                 )
         if isinstance(self.augmentations, list):
             object.__setattr__(self, 'augmentations', tuple(self.augmentations))
+        names = [name for name in AUGMENTATIONS if name in list(self.augmentations)]
+        if not isinstance(self.augmentations, tuple) or len(names) < len(self.augmentations):
+            raise ValueError(
+                f'augmentations is {self.augmentations!r}; expected some of {AUGMENTATIONS}, each '
+                "once, such as ('colour',)"
+            )
         for field in fields(self):
             kind, value = type(field.default), getattr(self, field.name)
             accepted = {int: Integral, float: Real}.get(kind, kind)  # numpy's numbers too
@@ -103,10 +110,6 @@ class Recipe:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f'{name} is {getattr(self, name)!r}; expected one of {choices}')
-        if not set(self.augmentations) <= set(AUGMENTATIONS):
-            raise ValueError(
-                f'augmentations is {self.augmentations}; expected some of {AUGMENTATIONS}'
-            )
         if self.network == 'residual':
             if not self.g_last_filters:
                 raise ValueError('g_last_filters is 0; expected 1 or more for residual networks')
@@ -121,8 +124,11 @@ class Recipe:
                 raise ValueError(
                     f'{name} is {getattr(self, name)}; expected 0 or more, and below {limit}'
                 )
-        if self.image_size < 4 or self.image_size % 4:
-            raise ValueError(f'image_size is {self.image_size}; expected a multiple of 4 pixels')
+        if not 4 <= self.image_size <= LARGEST_IMAGE or self.image_size % 4:
+            raise ValueError(
+                f'image_size is {self.image_size}; expected a multiple of 4 pixels, up to '
+                f'{LARGEST_IMAGE}'
+            )
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f'learning_rate is {self.learning_rate}; expected more than 0')
         if self.smoothing and self.loss in ('hinge', 'relativistic'):
@@ -193,8 +199,8 @@ PUBLISHED = {
         DCGAN_STATED,
         'Radford et al. 2016, arXiv:1511.06434, section 4. Smoothing (not how much) and 32x32 pixels '
         'with four (transposed) convolutions are of a description of the exercise. At 28x28 there '
-        "are three; from 32 pixels on, D has 64, 128, 256 and 512 features, and G the paper's 1024, 512, "
-        '256 and 128.',
+        'are three. From 32 pixels on, D has 64, 128, 256 and 512 features, and G 1024, 512, 256 and 128: '
+        'at 64 that is the network of the paper.',
     ),
     'dcgan-least-squares': Published(
         replace(DCGAN, loss='least-squares'),
@@ -241,17 +247,17 @@ def published_table():
 def recipe_named(name, image_size=28):
     """Return the recipe of that name for images of that size, in pixels.
 
-    Some recipes have other layers for larger images (`LARGER`). For images of more than 32 pixels, gamma
+    Some recipes have other layers for larger images (`LAYERS`). For images of more than 32 pixels, gamma
     grows with the number of pixels: in an image of twice the size, D's slope is spread over four
     times as many, each of which has a quarter of it, so the squares of the penalty add up to a quarter.
 
-    Raises ValueError if there is no such recipe, with all names, or for a size that is none.
+    Raises ValueError if there is no such recipe, with all names, or for an invalid size.
     """
     name = renamed(name)
     if name not in RECIPES:
         raise ValueError(f'there is no recipe {name!r}; choose one of {sorted(RECIPES)}')
     recipe = replace(RECIPES[name], image_size=image_size)
-    layers = LARGER[name](image_size) if name in LARGER else {}
+    layers = LAYERS[name](image_size) if name in LAYERS else {}
     return replace(recipe, gamma=recipe.gamma * max(1.0, image_size / 32) ** 2, **layers)
 
 
@@ -265,7 +271,7 @@ def layers_of_digits(image_size):
 def layers_of_faces(image_size):
     """Return the layers of `faces`: for images of more than 32 pixels those of residual networks.
 
-    G begins with 4 to 7 pixels, and has half the features at twice the size from 8 pixels on, so that
+    G begins with 4 to 8 pixels, and has half the features at twice the size from 8 pixels on, so that
     each block costs about as much; D is the reverse.
     """
     if image_size <= 32:
@@ -281,13 +287,16 @@ def layers_of_faces(image_size):
 
 
 def layers_of_dcgan(image_size):
-    """Return the layers of the DCGAN paper, four in each network, for images of 32 pixels or more."""
+    """Return the four layers of each network in the DCGAN paper, for images of 32 pixels or more.
+
+    In the paper, images have 64 pixels and G begins with 4x4; at 32 it begins with 2x2, at 128 with 8x8.
+    """
     if image_size < 32:
         return {}
     return {'d_filters': (64, 128, 256, 512), 'g_filters': (1024, 512, 256, 128)}
 
 
-LARGER = {  # name of a recipe: its layers for images of any size
+LAYERS = {  # name of a recipe: its layers, by the size of the images
     'digits': layers_of_digits,
     'faces': layers_of_faces,
     'dcgan': layers_of_dcgan,

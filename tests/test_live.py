@@ -160,14 +160,14 @@ def test_scores_before_any_grid(run, shown):
 @pytest.mark.parametrize(
     ('size', 'count', 'side', 'width'),
     [
-        (28, 25, 420, 906),  # as ever
-        (28, 100, 280, 766),
-        (32, 25, 320, 806),
-        (32, 100, 320, 806),
-        (64, 25, 320, 806),
-        (64, 100, 394, 880),
-        (128, 25, 394, 880),
-        (128, 100, 394, 880),
+        (28, 25, 420, 880),
+        (28, 100, 280, 740),
+        (32, 25, 320, 780),
+        (32, 100, 320, 780),
+        (64, 25, 320, 780),
+        (64, 100, 420, 880),
+        (128, 25, 420, 880),
+        (128, 100, 420, 880),
     ],
 )
 def test_the_grid_leaves_room_for_the_curves(run, shown, mode, size, count, side, width):
@@ -250,7 +250,7 @@ def test_trainings_in_a_kernel(tiny_pictures, tmp_path):
         curves.add(line)
     whole = curves.image(run.scores())
     side = last.width
-    assert image.shape == (420, side + live.GAP + 480, 3)
+    assert image.shape == (420, side + live.GAP + 454, 3)
     assert np.abs(image[:side, :side] - pixels(last)).mean() < 4
     assert np.abs(image[:, side + live.GAP :] - pixels(whole)).mean() < 1
     assert len(grid['data']['image/png']) < 60_000

@@ -63,6 +63,9 @@ def test_only_faces_are_mirrored():
         ('network', 'dense'),
         ('augmentations', ('colour', 'blur')),
         ('augmentations', 'colour'),
+        ('augmentations', (['flip'],)),
+        ('augmentations', ('flip', 'flip')),
+        ('image_size', 2048),
         ('image_size', 0),
         ('image_size', 30),
         ('kernel_size', 0),
@@ -117,7 +120,7 @@ def test_recipes_at_28_pixels_are_those_of_the_table(name):
 
 @pytest.mark.parametrize('size', [32, 64])
 def test_the_dcgan_of_the_paper(size):
-    """Section 4 and figure 1 of arXiv:1511.06434."""
+    """Section 4 of arXiv:1511.06434, and at 64 pixels its figure 1; it has no smoothing."""
     for name, loss in ('dcgan', 'non-saturating'), ('dcgan-least-squares', 'least-squares'):
         assert recipe_named(name, size) == Recipe(
             image_size=size,

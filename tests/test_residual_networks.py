@@ -85,7 +85,7 @@ def test_a_block_is_the_sum_of_its_ways(monkeypatch):
     np.testing.assert_allclose(up, repeated / math.sqrt(2), rtol=1e-5, atol=1e-6)
 
 
-def nothing(x, filters, kernel_size, recipe, *, stride=1, transposed=False):
+def nothing(x, filters, kernel_size, recipe, *, stride=1, transposed=False, use_bias=True):
     """Stand for a convolution: 0, but for those of the shortcut, which give x back."""
     if kernel_size == 1:
         return x

@@ -191,9 +191,7 @@ def reading_options(dataset_name, background, white_level, crop):
     if dataset_name == 'celeba':
         check_crop(crop)
     elif crop is not None:
-        raise ValueError(
-            'crop is for celeba; of a folder of images, the largest central square is used'
-        )
+        raise ValueError('crop is for celeba; other images are not cropped but to a square')
     ImageColor.getrgb(str(background))  # a ValueError for what is no colour
     if white_level is not None and not (
         isinstance(white_level, Real) and 0 < white_level < math.inf
