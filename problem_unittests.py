@@ -155,7 +155,8 @@ def _check_at_fitting_size(check, fits):
         raise AssertionError(f'With images of {size}x{size} pixels, {error}').with_traceback(
             error.__traceback__
         ) from error.__cause__
-    print(f'Tests Passed with images of {size}x{size} pixels; those of the exercise are 28x28')
+    print('Tests Passed')
+    print(f'(with images of {size}x{size} pixels; those of the exercise are 28x28)')
 
 
 def _fits(fits, size):
