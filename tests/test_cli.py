@@ -258,7 +258,7 @@ def test_evaluate_a_run(digit_sample, digit_data, tmp_path, capfd, monkeypatch):
     [
         (np.zeros([200, 28, 28, 1], np.float32), 'holds float32 [200, 28, 28, 1]; expected uint8'),
         (np.zeros([200, 28, 28], np.uint8), 'holds uint8 [200, 28, 28]; expected uint8'),
-        (np.zeros([200, 30, 30, 1], np.uint8), 'knows [28, 28, 1] only'),
+        (np.zeros([200, 24, 24, 1], np.uint8), 'knows [28, 28, 1], and larger'),
         (
             np.zeros([19, 28, 28, 1], np.uint8),
             'the number of generated images is 19; expected at least 20',

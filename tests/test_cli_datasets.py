@@ -192,7 +192,7 @@ def test_evaluate_with_the_crop_of_the_training(workplace, published_faces, monk
     [
         (['--dataset', 'celeba', '--crop', '179'], 'crop is 179; choose a whole number from 1 to'),
         (['--dataset', 'mnist', '--crop', '20'], 'crop is for celeba'),
-        (['--dataset', '.', '--crop', '20'], 'crop is for celeba; of a folder of images, the larg'),
+        (['--dataset', '.', '--crop', '20'], 'crop is for celeba; other images'),
     ],
 )
 def test_bad_crop(workplace, capsys, options, text):

@@ -96,7 +96,7 @@ def test_what_is_drawn_anew_is_what_would_be_drawn_at_once():
         for line in JUDGED[curves.step : number]:
             curves.add(line)
         image = curves.image(scores)
-        assert image.size == (480, 420)
+        assert image.size == (454, 420)
         at_once = curves_of(JUDGED[:number], **CURVES).image(scores)
         np.testing.assert_array_equal(pixels(image), pixels(at_once))
     assert image != curves.image(SCORES[:1] * 2)
