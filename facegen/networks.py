@@ -3,8 +3,10 @@
 A residual block adds what its convolutions compute to its input, so that a gradient has a short way
 past them, and more layers can be trained (He et al. 2016, arXiv:1603.05027). Here each block also halves
 or doubles the image, as those of SNGAN do (Miyato et al. 2018, arXiv:1802.05957, appendix B.4).
-Strided convolutions resample, as in the notebook, and beside them means or repeated pixels. D has no batch normalisation: with R1, each image
-should be judged alone (Gulrajani et al. 2017, arXiv:1704.00028, section 4).
+Strided convolutions resample, as in the notebook, and beside them means in D and bilinear interpolation
+in G. (Where pixels were repeated instead, a grid showed in the images of short trainings.) D has no batch
+normalisation: with R1, each image should be judged alone (Gulrajani et al. 2017, arXiv:1704.00028,
+section 4).
 """
 
 import math
@@ -41,8 +43,8 @@ def down_block(x, filters, recipe):
 def up_block(x, filters, side, recipe, is_train):
     """Return features of twice the size, cropped to [batch, side, side, filters], of x [batch, h, w, c].
 
-    It is (s + r) / sqrt 2: the shortcut s is x brought to `filters` features, each pixel repeated in both
-    directions, the residual r what two convolutions make of x.
+    It is (s + r) / sqrt 2: the shortcut s is x brought to `filters` features and enlarged by bilinear
+    interpolation, the residual r what two convolutions make of x.
     """
 
     def activate(x):
@@ -50,7 +52,8 @@ def up_block(x, filters, side, recipe, is_train):
         return tf.nn.leaky_relu(x, recipe.g_leak)
 
     shortcut = convolution(x, filters, 1, recipe)
-    shortcut = tf.image.resize_nearest_neighbor(shortcut, [2 * size for size in x.shape[1:3]])
+    doubled = [2 * size for size in x.shape.as_list()[1:3]]
+    shortcut = tf.image.resize_bilinear(shortcut, doubled, half_pixel_centers=True)
     options = {'stride': 2, 'transposed': True, 'use_bias': False}  # batch norm has one
     x = convolution(activate(x), filters, recipe.kernel_size, recipe, **options)
     x = convolution(activate(x), filters, 3, recipe)
