@@ -57,7 +57,7 @@ def test_layers_of_each_size(name, side, sample_data, tmp_path, stop_at, capsys)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('side', SIZES)
+@pytest.mark.parametrize('side', SIZES[2:])
 @pytest.mark.parametrize('name', OTHERS)
 def test_other_recipes(name, side, sample_data, tmp_path):
     """They share their networks with those above; they train."""
