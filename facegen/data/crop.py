@@ -37,6 +37,8 @@ def opened(image_path):
         few_bits = re.search(r"'L;([24])'", str(image.tile))
         if few_bits and 'transparency' in image.info:  # Pillow scales all levels to 8 bits but this
             image.info['transparency'] *= 255 // (2 ** int(few_bits[1]) - 1)
+        if image.mode == '1' and image.info.get('transparency'):  # 1 in Pillow 10
+            image.info['transparency'] = 255
         yield image
 
 
