@@ -89,6 +89,7 @@ def trained(case, seed, precision, data_dir, judge_python=None):
     """
     from facegen import notebook, training
     from facegen.evaluation import QuickEvaluation, evaluate, has_collapsed
+    from facegen.metrics import memorising
     from facegen.run import RunFolder
     from facegen.sampling import generate
     from facegen.stopping import Stop
@@ -128,8 +129,8 @@ def trained(case, seed, precision, data_dir, judge_python=None):
             images = generate(run, DATASETS[case.dataset].images_scored, seed + 1000)
             scores = evaluate(images, case.dataset, reference, seed=seed + 1000)
             if case.images:
-                of_trained = evaluate(images, case.dataset, dataset.pixels, seed=seed + 1000)
-                scores['nearest_ratio'] = of_trained['nearest_ratio']
+                is_mirrored = DATASETS[case.dataset].has_mirror_images
+                scores |= memorising(images, dataset.pixels, seed=seed + 1000, mirrored=is_mirrored)
             if judge_python:
                 judgement = {'judged': judged(images[:JUDGED], reference, judge_python)}
     return {
