@@ -148,12 +148,13 @@ def random_keys(seed, position):
     return [[seed, position.step, use, position.divergences] for use in (0, 1)]
 
 
-def augment(images, recipe, seed):
-    """Return images [batch, h, w, c] changed at random as the recipe says; `seed` is a list.
+def flipped(images, recipe, seed):
+    """Return real images [batch, h, w, c], mirrored at random as the recipe says; `seed` is a list.
 
-    `random_flip` mirrors each image, left to right, with probability 1/2.
+    `random_flip` mirrors each image, left to right, with probability 1/2. (What changes real and generated
+    images alike is in augment.py.)
     """
     if not recipe.random_flip:
         return images
-    flipped = np.random.default_rng(seed).random(len(images)) < 0.5
-    return np.where(flipped[:, None, None, None], mirrored(images), images)
+    chosen = np.random.default_rng(seed).random(len(images)) < 0.5
+    return np.where(chosen[:, None, None, None], mirrored(images), images)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from numbers import Integral, Real
 
 from facegen import session
-from facegen.batches import Batches, augment, random_keys, scheduled_rate, total_steps
+from facegen.batches import Batches, flipped, random_keys, scheduled_rate, total_steps
 from facegen.checkpoint import Checkpoints
 from facegen.images import CHANNELS
 from facegen.live import training_bar
@@ -134,7 +134,7 @@ class Training:
             self.epoch = epoch
             z_key, flip_key = random_keys(self.seed, self.source.position)
             z = latents(z_key, len(images), recipe.z_dim)
-            yield augment(images, recipe, flip_key), z, scheduled_rate(recipe, step, done)
+            yield flipped(images, recipe, flip_key), z, scheduled_rate(recipe, step, done)
         step = self.source.position.step
         if step % self.show_every:
             self.preview(scored=not self.stop.requested)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from facegen.batches import Batches, augment, scheduled_rate, total_steps
+from facegen.batches import Batches, flipped, scheduled_rate, total_steps
 from facegen.recipes import CLASSIC, DIGITS, FACES, Recipe
 from facegen.run import Position
 from facegen.stopping import Stop
@@ -141,17 +141,17 @@ def test_no_batches():
         list(Batches(lambda batch_size: iter(()), 64, 1))
 
 
-def test_augment_flips_half_of_the_faces():
+def test_half_of_the_faces_are_flipped():
     images = np.arange(1000 * 2 * 3 * 1).reshape(1000, 2, 3, 1)
-    flipped = augment(images, FACES, seed=[1, 2])
-    mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
-    same = (flipped == images).all(axis=(1, 2, 3))
+    once = flipped(images, FACES, seed=[1, 2])
+    mirrored = (once == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    same = (once == images).all(axis=(1, 2, 3))
     assert (mirrored ^ same).all()
     assert 400 < mirrored.sum() < 600
-    np.testing.assert_array_equal(flipped, augment(images, FACES, seed=[1, 2]))
-    assert (flipped != augment(images, FACES, seed=[1, 3])).any()
+    np.testing.assert_array_equal(once, flipped(images, FACES, seed=[1, 2]))
+    assert (once != flipped(images, FACES, seed=[1, 3])).any()
 
 
-def test_augment_leaves_digits_alone():
+def test_digits_are_left_alone():
     images = np.arange(8 * 2 * 3 * 1).reshape(8, 2, 3, 1)
-    assert augment(images, DIGITS, seed=[1, 2]) is images
+    assert flipped(images, DIGITS, seed=[1, 2]) is images
