@@ -6,12 +6,13 @@ from facegen.cli.options import add_run_option, add_weights_option, output, run_
 
 HELP = 'save a trained generator for use without this project'
 DESCRIPTION = (
-    'Save a trained generator as a model that turns "latents", float32 [n, z_dim] in '
-    '[-1, 1], into "pictures", uint8 [n, height, width, channels]: those of generate.'
+    'Save a trained generator as a page that draws its images in a browser, or as a model that turns '
+    '"latents", float32 [n, z_dim] in [-1, 1], into "pictures", uint8 [n, height, width, channels]: '
+    'those of generate.'
 )
 
 # What the endings of --out ask for; a path without one is a folder
-MODELS_OUT = {'': 'a SavedModel', '.onnx': 'an ONNX model'}
+MODELS_OUT = {'': 'a SavedModel', '.onnx': 'an ONNX model', '.html': 'a page'}
 
 
 def add_options(parser):
@@ -20,12 +21,13 @@ def add_options(parser):
     add_weights_option(parser)
     parser.add_argument(
         '--out',
-        metavar='FOLDER|FILE.onnx',
+        metavar='FOLDER|FILE.onnx|FILE.html',
         type=output,
         required=True,
         default=argparse.SUPPRESS,
         help='FOLDER, which must be new: a SavedModel of TensorFlow, with the signature '
-        'serving_default; FILE.onnx: ONNX, which needs the packages tf2onnx and onnxruntime',
+        'serving_default; FILE.onnx: ONNX, which needs the packages tf2onnx and onnxruntime; '
+        'FILE.html: a page that draws in any browser, without a server or a network',
     )
 
 
@@ -43,9 +45,9 @@ def run(arguments):
         )
     run, step = run_and_step(arguments)
 
-    from facegen import export
+    from facegen import export, page
 
-    save = export.save_onnx if out.kind == '.onnx' else export.save_model
+    save = {'': export.save_model, '.onnx': export.save_onnx, '.html': page.save_page}[out.kind]
     with complete(out.path) as path:
         words = save(path, run, arguments.weights)
     print(f'{out.path}: {words}, after {step:,} steps of training')
