@@ -74,7 +74,7 @@ function phases(transposed, taps, stride, padding) {
   return [...Array(stride).keys()].map(out => ({
     out, step: stride, stride: 1,
     taps: all.filter(tap => (out + padding - tap) % stride === 0)
-      .map(tap => [tap, (out + padding - tap) / stride]),
+      .map(tap => [tap, (out + padding - tap) / stride | 0]), // no -0, which is no index
   }));
 }
 

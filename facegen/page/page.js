@@ -235,8 +235,7 @@ class Page {
   setWalking(walking) {
     if (walking === this.walking) return;
     this.walking = walking;
-    $('walk').textContent = walking ? 'Pause' : 'Walk';
-    $('walk').setAttribute('aria-pressed', walking);
+    $('walk').textContent = walking ? 'Pause walk' : 'Play walk';
     $('state').textContent = walking ? 'Walking' : 'The walk pauses';
     if (!walking) return;
     this.before = performance.now();

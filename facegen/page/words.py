@@ -25,7 +25,7 @@ DRAWN = 'a neural network draws each of them from random numbers, here in your b
 TITLES = {'digits': 'Generated digits', 'faces': 'Generated faces', 'images': 'Generated images'}
 LEADS = {
     'digits': f'Nobody wrote these digits: {DRAWN}',
-    'faces': f'Nobody has these faces: {DRAWN}',
+    'faces': f'These faces belong to nobody: {DRAWN}',
     'images': f'Nobody made these images: {DRAWN}',
 }
 LICENCES = {
@@ -84,7 +84,7 @@ def facts(run, step, kind):
         ('Run', run.path.resolve().name),
         (
             'This page',
-            'holds the generator itself and needs no network: nothing is fetched or sent. The images of a '
+            'Holds the generator itself and needs no network: nothing is fetched or sent. The images of a '
             'seed are those of the command "facegen generate --seed", to within 1 of 255 levels.',
         ),
     ]
