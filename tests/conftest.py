@@ -80,6 +80,28 @@ def tiny_pictures(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='session')
+def chromium():
+    """The path of the system's Chromium."""
+    return program_of('chromium', 'chromium-browser', 'google-chrome')
+
+
+@pytest.fixture(scope='session')
+def firefox():
+    """The path of the system's Firefox."""
+    return program_of('firefox-esr', 'firefox')
+
+
+def program_of(*names):
+    """Return the path of the first program of these names; skip the test where there is none."""
+    import shutil
+
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip(f'no {", ".join(names)} in PATH; get one by: apt-get install {names[0]}')
+    return program
+
+
 @pytest.fixture
 def faces(tmp_path):
     """A folder of 20 images of the size of CelebA's."""

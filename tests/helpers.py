@@ -58,25 +58,35 @@ def start(script, *args):
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def untrained_run(path, **config):
-    """Make a run whose small generator has random weights: 8x8 grey images, three categories."""
+def untrained_run(path, recipe=None, generator=None, channels=1, **config):
+    """Make a run whose generator has random weights, averages too; that of the notebook by default.
+
+    Its images are grey and 8x8, in three categories, unless a recipe says otherwise.
+    """
     from facegen import notebook
     from facegen.recipes import Recipe
     from facegen.run import RunFolder
     from facegen.sampling import sampling_graph
     from facegen.session import tf
 
-    recipe = Recipe(image_size=8, g_filters=(8, 4), z_dim=12, z_categories=3)
-    settings = {'recipe': recipe, 'z_dim': 12, 'data_shape': [99, 8, 8, 1], 'seed': 5, **config}
+    recipe = recipe or Recipe(image_size=8, g_filters=(8, 4), z_dim=12, z_categories=3)
+    shape = [99, recipe.image_size, recipe.image_size, channels]
+    settings = {'recipe': recipe, 'z_dim': recipe.z_dim, 'data_shape': shape, 'seed': 5, **config}
     run = RunFolder.create(path, settings)
-    generator = notebook.definitions().generator
+    generator = generator or notebook.definitions().generator
+    rng = np.random.default_rng(0)
     with tf.Graph().as_default(), tf.Session() as sess:
         tf.set_random_seed(0)
-        input_z = tf.placeholder(tf.float32, [None, 12])
-        generator(input_z, 1, recipe=recipe)
-        samples = generator(input_z, 1, is_train=False, recipe=recipe)
+        input_z = tf.placeholder(tf.float32, [None, recipe.z_dim])
+        generator(input_z, channels, recipe=recipe)
+        samples = generator(input_z, channels, is_train=False, recipe=recipe)
         run.keep_generator(sampling_graph(input_z, samples))
         sess.run(tf.global_variables_initializer())
+        for variable in tf.global_variables():
+            if variable.shape.rank == 1:  # biases, and what batch normalisation learns and averages
+                name = variable.op.name.split('/')[-1]
+                low, high = {'gamma': (1, 3), 'moving_variance': (0.5, 1)}.get(name, (-0.5, 0.5))
+                variable.load(rng.uniform(low, high, variable.shape), sess)
         tf.train.Saver().save(sess, str(run.path / 'checkpoints' / 'step_000000'))
     return run
 

@@ -25,7 +25,6 @@ from facegen import notebook
 from facegen.run import RunFolder
 
 pytestmark = pytest.mark.slow
-BROWSERS = 'chromium', 'chromium-browser', 'google-chrome'
 SIZES = {'desktop': (1440, 900), 'tablet': (1024, 768), 'telephone': (420, 800)}
 ONLY_THIS_MACHINE = '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'
 DEADLINE = 600  # seconds for what takes one minute; the machine may be busy
@@ -134,15 +133,6 @@ def wait_for(condition, explain=str):
     while not condition():
         assert time.monotonic() < end, explain()
         time.sleep(0.2)
-
-
-@pytest.fixture(scope='module')
-def chromium():
-    """The path of the system's browser."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f'no {", ".join(BROWSERS)} in PATH; get one by: apt-get install chromium')
-    return program
 
 
 @pytest.fixture(scope='module')

@@ -54,7 +54,7 @@ class Page {
     this.newest = {grid: 0, image: 0}; // the last drawing of each that was asked for
     this.showWords();
     this.makeControls();
-    this.resize($('large'));
+    this.resize($('image'));
     worker.onmessage = ({data}) => this.receive(data);
     this.drawSeed(0n);
   }
@@ -97,7 +97,7 @@ class Page {
     $('grid').addEventListener('keydown', event => this.moveFocus(event));
     $('walk').addEventListener('click', () => this.setWalking(!this.walking));
     $('save-grid').addEventListener('click', () => this.saveGrid());
-    $('save-image').addEventListener('click', () => save(enlarged([$('large')], 1, SAVED_SIDE.image), `${this.held.name}.png`));
+    $('save-image').addEventListener('click', () => save(enlarged([$('image')], 1, SAVED_SIDE.image), `${this.held.name}.png`));
   }
 
   /** Show where the sliders stand, and what that makes of the images. */
@@ -133,7 +133,6 @@ class Page {
 
   drawGrid() {
     this.ask('grid', this.latents.map((latent, i) => this.changed(latent, i)));
-    $('grid').setAttribute('aria-busy', 'true');
   }
 
   drawLarge() {
@@ -143,6 +142,7 @@ class Page {
 
   /** Ask the worker for images; what it still draws under that name is forgotten. */
   ask(name, latents) {
+    $(name).setAttribute('aria-busy', 'true');
     const all = new Float32Array(latents.length * this.words.zDim);
     latents.forEach((latent, i) => all.set(latent, i * this.words.zDim));
     this.worker.postMessage({name, id: ++this.newest[name], latents: all, count: latents.length}, [all.buffer]);
@@ -153,10 +153,10 @@ class Page {
     if (problem) return fail(DAMAGED);
     if (id !== this.newest[name]) return;
     const size = pixels.length / count;
-    const canvases = name === 'image' ? [$('large')] : this.buttons.map(button => button.firstChild);
+    const canvases = name === 'image' ? [$('image')] : this.buttons.map(button => button.firstChild);
     for (let i = 0; i < count; i++) this.paint(canvases[first + i], pixels.subarray(i * size, (i + 1) * size));
+    if (done) $(name).setAttribute('aria-busy', 'false');
     if (name === 'grid' && done) {
-      $('grid').setAttribute('aria-busy', 'false');
       $('state').textContent = `${this.latents.length === 1 ? 'The image' : `${this.latents.length} images`} of seed ${this.seed}`;
     }
     if (name === 'image' && this.walking) this.goOn();
@@ -175,7 +175,8 @@ class Page {
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = pixels[i * channels + (c % channels)];
       image.data[4 * i + 3] = 255;
     }
-    canvas.getContext('2d').putImageData(image, 0, 0);
+    const context = canvas.getContext('2d', {willReadFrequently: true}); // so small, quicker without a GPU
+    context.putImageData(image, 0, 0);
   }
 
   makeGrid(count) {
