@@ -5,17 +5,24 @@ WebSocket client that Jupyter's server brings; Playwright would need a Firefox o
 """
 
 import contextlib
+import io
 import json
+import os
+import re
+import subprocess
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import websocket
 from helpers import untrained_run
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from facegen import page, sampling
+from facegen import explore, page, sampling
 from facegen.recipes import CLASSIC, Recipe, recipe_named
+from facegen.run import RunFolder
 from facegen.session import tf
 
 pytestmark = pytest.mark.slow
@@ -229,7 +236,7 @@ def test_sliders_move_all_latents_as_those_of_the_notebook(opened, pages):
     shown = opened('faces').set('#truncation', 0.4)
     z = sampling.latents(0, 25, 100)
     assert_same(shown.images(), drawn(run, np.float32(0.4) * z))
-    assert shown.tab.locator('#truncation + output').inner_text() == '0.40'
+    assert shown.tab.locator('#truncation + .value').inner_text() == '0.40'
     shown.set('#directions label:nth-child(2) input', -2)
     with sampling.restored(run) as generator:
         vectors = explore.directions_of(generator, 4)
@@ -238,7 +245,7 @@ def test_sliders_move_all_latents_as_those_of_the_notebook(opened, pages):
     assert_same(shown.images(), expected)
     assert_same(shown.images('#image'), expected[:1])
     shown.tab.get_by_text('Back to the start').click()
-    until(lambda: shown.tab.locator('#truncation + output').inner_text() == '1.00')
+    until(lambda: shown.tab.locator('#truncation + .value').inner_text() == '1.00')
     assert_same(shown.images(), drawn(run, z))
 
 
@@ -434,7 +441,7 @@ def damaged(text, way):
     other = 'A' if text[middle] != 'A' else 'B'
     return {
         'cut': text[:middle],
-        'without its generator': text[: start - 60],
+        'without its generator': text[: start - 45],
         'changed': text[:middle] + other + text[middle + 1 :],
         'no text': text[:middle] + '!' + text[middle + 1 :],
         'other words': text.replace('"zDim"', 'zDim'),
@@ -539,7 +546,7 @@ class Firefox:
         target = {'context': self.tab}
         answer = self.send(
             'script.evaluate',
-            expression=f'JSON.stringify({expression})',
+            expression=f'JSON.stringify({expression} ?? null)',
             target=target,
             awaitPromise=True,
         )
