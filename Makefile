@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # Tests of what depends on versions: not those of texts, downloads, browsers and benchmarks
 OLDEST := $(addprefix tests/test_,$(addsuffix .py,augment cli data_crop data_listing export files legacy losses \
-	networks problem_unittests residual_networks session train))
+	networks page problem_unittests residual_networks session train))
 .PHONY: help setup test test-all test-oldest lint format notebook strip bench check
 
 help:  ## show this list

@@ -83,7 +83,9 @@ class Page {
     directions.forEach((_, i) => {
       const input = element('input', {type: 'range', min: -REACH, max: REACH, step: 0.1, defaultValue: 0, id: `direction-${i + 1}`});
       const name = element('span', {textContent: `Direction ${i + 1}`});
-      $('directions').append(element('label', {className: 'slider'}, name, input, element('span', {className: 'value', ariaHidden: true, textContent: '0.0'})));
+      const value = element('span', {className: 'value', textContent: '0.0'});
+      value.setAttribute('aria-hidden', 'true'); // the slider says it itself
+      $('directions').append(element('label', {className: 'slider'}, name, input, value));
     });
     $('directions-hint').hidden = !directions.length;
     this.sliders = [...$('directions').querySelectorAll('input')];
