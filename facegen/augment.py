@@ -6,6 +6,7 @@ changes; and if the changes are differentiable, its gradient comes through them 
 al. 2020, arXiv:2006.10738).
 """
 
+from facegen import replicas
 from facegen.layers import seed_of_step
 from facegen.session import tf
 
@@ -66,9 +67,15 @@ def cutout(images):
 
 
 def random(images, low, high, kind):
-    """Return a random number for each image, [batch, 1, 1, 1]; each call draws others."""
-    shape = [tf.shape(images)[0], 1, 1, 1]
-    return tf.random.stateless_uniform(shape, seed_of_step(), low, high, kind)
+    """Return a random number for each image, [batch, 1, 1, 1]; each call draws others.
+
+    A replica takes those of its part of the whole batch.
+    """
+
+    def draw(count):
+        return tf.random.stateless_uniform([count, 1, 1, 1], seed_of_step(), low, high, kind)
+
+    return replicas.own_rows(draw, tf.shape(images)[0])
 
 
 def uniform(images, low=0.0, high=1.0):

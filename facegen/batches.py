@@ -148,13 +148,14 @@ def random_keys(seed, position):
     return [[seed, position.step, use, position.divergences] for use in (0, 1)]
 
 
-def flipped(images, recipe, seed):
+def flipped(images, recipe, seed, first=0):
     """Return real images [batch, h, w, c], mirrored at random as the recipe says; `seed` is a list.
 
-    `random_flip` mirrors each image, left to right, with probability 1/2. (What changes real and generated
-    images alike is in augment.py.)
+    `random_flip` mirrors each image, left to right, with probability 1/2. Of images that are a part of a
+    batch, `first` is the place of the first of them in it. (What changes real and generated images
+    alike is in augment.py.)
     """
     if not recipe.random_flip:
         return images
-    chosen = np.random.default_rng(seed).random(len(images)) < 0.5
+    chosen = np.random.default_rng(seed).random(first + len(images))[first:] < 0.5
     return np.where(chosen[:, None, None, None], mirrored(images), images)

@@ -1,5 +1,6 @@
 """What a recipe may put into a network besides the layers that the notebook shows."""
 
+from facegen import replicas
 from facegen.session import tf
 
 
@@ -43,11 +44,14 @@ def dropout(x, recipe):
     """Zero a share `recipe.dropout` of x at random, and scale the rest up to keep its mean.
 
     Which ones depends on the seed of `seed_of_step` only, so that a continued training drops what an
-    uninterrupted one would have dropped.
+    uninterrupted one would have dropped. Each replica drops others.
     """
     if not recipe.dropout:
         return x
-    return tf.nn.experimental.stateless_dropout(x, recipe.dropout, seed_of_step())
+    seed = seed_of_step()
+    if replicas.count() > 1:
+        seed = tf.random.experimental.stateless_fold_in(seed, replicas.number())
+    return tf.nn.experimental.stateless_dropout(x, recipe.dropout, seed)
 
 
 def seed_of_step():
@@ -55,7 +59,7 @@ def seed_of_step():
 
     It depends on the graph's seed, on how many operations the graph has, and on its global step.
     """
-    graph_and_call = [seed or 0 for seed in tf.get_seed(None)]  # None without tf.set_random_seed
+    graph_and_call = [seed or 0 for seed in replicas.seeds()]  # None without tf.set_random_seed
     step = tf.train.get_or_create_global_step()
     return tf.random.experimental.stateless_fold_in(graph_and_call, step)
 

@@ -1,6 +1,7 @@
 """What surrounds the steps of a training: checks, run folder, session, progress, stop button."""
 
 import math
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from numbers import Integral, Real
@@ -79,6 +80,7 @@ class Training:
         self.settings = settings | {'recipe': self.recipe} | data | session.versions()
         self.get_batches, self.evaluation, self.resume = get_batches, evaluation, resume
         self.seed, self.show_every, self.show_samples = seed, show_every, show_samples
+        self.clock = time.monotonic
         self.closing = ExitStack()
 
     def __enter__(self):
@@ -100,26 +102,37 @@ class Training:
         Raises what `RunFolder.open` and `Checkpoints.restore` do.
         """
         settings, opened = self.settings, self.closing.enter_context
-        self.checkpoints = Checkpoints(
-            sampling_graph(input_z, samples), tensorboard=settings['tensorboard']
-        )
+        self.checkpoints = self.new_checkpoints(sampling_graph(input_z, samples))
         tf.add_to_collection('samples', samples)  # where `show_generator_output` looks
         graph = tf.get_default_graph()
         graph.finalize()
         config = session.config(self.recipe.precision, xla=self.recipe.xla)
-        sess = opened(tf.Session(graph=graph, config=config))
+        sess = opened(self.new_session(graph, config))
         self.sampler = Sampler(sess, input_z, samples)
-        self.run = opened(RunFolder.open(settings['run_dir'], settings, resume=self.resume))
         limits = settings['epoch_count'], settings['max_steps']
         steps = total_steps(settings['data_shape'][0], settings['batch_size'], *limits)
-        self.bar = opened(training_bar(self.run, settings, steps))
+        self.open_run(steps)
         self.stop = opened(stop_signals())
         position = self.checkpoints.restore(sess, self.run, self.show_every)
         self.source = Batches(
             self.get_batches, settings['batch_size'], settings['epoch_count'], steps,
-            settings['max_steps'], settings['minutes'], position,
+            settings['max_steps'], settings['minutes'], position, clock=self.clock,
         )  # fmt: skip
         return sess
+
+    def new_checkpoints(self, generator):
+        """Return what saves the variables of the graph; `generator` is stored beside them."""
+        return Checkpoints(generator, tensorboard=self.settings['tensorboard'])
+
+    def new_session(self, graph, config):
+        """Return a session of the graph."""
+        return tf.Session(graph=graph, config=config)
+
+    def open_run(self, steps):
+        """Open the run folder, and what shows how a training of so many steps goes."""
+        run = RunFolder.open(self.settings['run_dir'], self.settings, resume=self.resume)
+        self.run = self.closing.enter_context(run)
+        self.bar = self.closing.enter_context(training_bar(self.run, self.settings, steps))
 
     def batches(self):
         """Yield (images, latents, learning rate) for each step, until a limit or a stop.
@@ -132,9 +145,8 @@ class Training:
             self.preview()
         for epoch, step, done, images in self.source.until(self.stop):
             self.epoch = epoch
-            z_key, flip_key = random_keys(self.seed, self.source.position)
-            z = latents(z_key, len(images), recipe.z_dim)
-            yield flipped(images, recipe, flip_key), z, scheduled_rate(recipe, step, done)
+            images, z = self.randomized(images)
+            yield images, z, scheduled_rate(recipe, step, done)
         step = self.source.position.step
         if step % self.show_every:
             self.preview(scored=not self.stop.requested)
@@ -143,6 +155,12 @@ class Training:
                 f'stopped after step {step:,}, all is saved; to go on, run again with resume=True '
                 f'(on the command line: --resume --run-dir {self.run.path})'
             )
+
+    def randomized(self, images):
+        """Return the images of a step, mirrored as the recipe says, and as many latents."""
+        z_key, flip_key = random_keys(self.seed, self.source.position)
+        z = latents(z_key, len(images), self.recipe.z_dim)
+        return flipped(images, self.recipe, flip_key), z
 
     def end_step(self, **numbers):
         """Log and show the losses and other `numbers` of a step, and do what is due after it.

@@ -7,6 +7,8 @@ It reads one JSON object per line: arguments of `train` that differ from `OPTION
     evaluation  'endless': one that never ends
     kill_at     number of the change to a file of the run before which the child kills itself
     max_bytes   of any file that the child writes, as on a full disk
+    tf_config   for a child that is one of a cluster
+    batch_norm  false: the notebook's networks without it
 
 It answers with two lines: the child's process id, and later its exit status (-9 after SIGKILL).
 """
@@ -98,7 +100,24 @@ def kill_before_change(number, folder):
     sys.addaudithook(count)
 
 
-def child(notebook, output, pictures, kill_at=None, max_bytes=None, recipe=None, **options):
+def without_batch_norm(notebook):
+    """Replace the layer of the notebook's networks that is batch-normalised by one that is not."""
+    notebook.activate = lambda x, leak, is_train=True: notebook.tf.nn.leaky_relu(x, leak)
+
+
+def join_cluster(notebook, tf_config, wait_minutes=1.0):
+    """Let the notebook train as a process of a cluster, as the command line does."""
+    from facegen.cluster import Cluster
+    from facegen.distribution import distribute
+
+    cluster = Cluster.named_by({'TF_CONFIG': json.dumps(tf_config)})
+    distribute(notebook, cluster, wait_minutes=wait_minutes)
+
+
+def child(
+    notebook, output, pictures, kill_at=None, max_bytes=None, recipe=None, tf_config=None,
+    wait_minutes=1.0, batch_norm=True, **options,
+):  # fmt: skip
     """Train as asked, and end this process."""
     import resource  # which Windows lacks
 
@@ -113,6 +132,10 @@ def child(notebook, output, pictures, kill_at=None, max_bytes=None, recipe=None,
             kill_before_change(kill_at, options['run_dir'])
         if 'evaluation' in options:
             options['evaluation'] = {'endless': endless}[options['evaluation']]
+        if not batch_norm:
+            without_batch_norm(notebook)
+        if tf_config:
+            join_cluster(notebook, tf_config, wait_minutes)
         print(train(notebook, pictures, recipe=tiny_recipe(**recipe or {}), **options))
         status = 0
     except BaseException:

@@ -7,6 +7,7 @@ from pathlib import Path
 from facegen import __version__
 from facegen.cli import evaluate, export, generate, legacy, train
 from facegen.cli.streams import unbreakable
+from facegen.cluster import ProcessLostError
 
 COMMAND = 'facegen'  # that pip installs
 PROGRAM = COMMAND if Path(sys.argv[0]).stem == COMMAND else 'python -m facegen'
@@ -75,7 +76,7 @@ def status_of(arguments):
             f'{PROGRAM} {arguments.verb}: not enough memory ({text}); ask for less', file=sys.stderr
         )
         return 1
-    except FloatingPointError as error:
+    except (FloatingPointError, ProcessLostError) as error:
         print(f'{PROGRAM} {arguments.verb}: {error}', file=sys.stderr)
         return 1
     return status or 0

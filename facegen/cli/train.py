@@ -28,6 +28,7 @@ def add_options(parser):
     add_image_options(parser)
     add_recipe_options(parser)
     add_run_options(parser)
+    add_cluster_options(parser)
 
 
 def add_image_options(parser):
@@ -133,11 +134,25 @@ def add_run_options(parser):
     )
 
 
+def add_cluster_options(parser):
+    """Add what only counts where `TF_CONFIG` names several processes."""
+    parser.add_argument(
+        '--wait-minutes',
+        type=float,
+        default=10.0,
+        help='on several machines (TF_CONFIG): how long to wait for the others at most',
+    )
+
+
 def run(arguments):
     """Train as the notebook does; print the run folder."""
+    from facegen.cluster import Cluster
     from facegen.data.sources import DATASETS
 
     options = vars(arguments)
+    cluster = Cluster.named_by(os.environ)
+    if not 0 < arguments.wait_minutes < math.inf:
+        raise ValueError(f'--wait-minutes is {arguments.wait_minutes}; expected more than 0')
     name = kind_of(arguments.dataset)
     if not 0 < options.get('minutes', 1) < math.inf:
         raise ValueError(f'--minutes is {arguments.minutes}; expected more than 0')
@@ -147,7 +162,7 @@ def run(arguments):
     recipe = recipe_named(options.get('recipe', DATASETS[name].recipe), image_size)
     recipe = replace(recipe, **changes)
 
-    from facegen import notebook, session
+    from facegen import distribution, notebook, session
     from facegen.evaluation import QuickEvaluation
 
     dataset = open_dataset(arguments, recipe.image_size, recipe.image_size, seed=arguments.seed)
@@ -155,7 +170,9 @@ def run(arguments):
     print(f'{dataset.shape[0]:,} images; training on {session.device()}')
     limited = 'max_steps' in options or 'minutes' in options
     knobs = notebook.parameters()
-    run_dir = notebook.definitions().train(
+    functions = notebook.definitions()
+    distribution.distribute(functions, cluster, wait_minutes=arguments.wait_minutes)
+    run_dir = functions.train(
         options.get('epochs', None if limited else default_epochs(name, dataset.shape[0], recipe)),
         recipe.batch_size,
         recipe.z_dim,
@@ -176,7 +193,8 @@ def run(arguments):
         tensorboard=arguments.tensorboard,
         evaluation=QuickEvaluation(name, dataset.pixels),
     )
-    print(f'run folder: {run_dir}')
+    if cluster is None or cluster.is_chief:
+        print(f'run folder: {run_dir}')
 
 
 def fitting(recipe, count, *, is_given):

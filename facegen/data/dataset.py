@@ -132,7 +132,7 @@ class Dataset:
         identity = {'sha256': self.sha256, 'seed': self.seed, 'shuffle': self.shuffle}
         return identity | ({'crop': self.crop} if self.crop else {})
 
-    def get_batches(self, batch_size, *, epoch=None, start=0):
+    def get_batches(self, batch_size, *, epoch=None, start=0, rows=slice(None)):
         """Return a generator of float32 [batch_size, height, width, channels] in [-0.5, 0.5].
 
         Each image comes once an epoch, except the last ones, which do not fill a batch.
@@ -142,6 +142,7 @@ class Dataset:
             epoch: Which epoch's order, from 0; None takes the next one with every call.
             start: First batch to give, so that a run can continue anywhere, up to the number of
                 batches, which gives none.
+            rows: Which images of each batch to give, as a slice: the part of one of several processes.
 
         """
         require_whole(batch_size=batch_size, least=1)
@@ -164,7 +165,7 @@ class Dataset:
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
         end = num_batches * batch_size
-        return self._batches(order[start * batch_size : end].reshape(-1, batch_size))
+        return self._batches(order[start * batch_size : end].reshape(-1, batch_size)[:, rows])
 
     def _batches(self, chosen):
         """Yield the batches of images whose numbers are the rows of `chosen`."""
