@@ -180,10 +180,10 @@ class Peers:
         if error is not None:
             self.tell({'failed': str(error).split('\n')[0] or kind.__name__})
         self.release_port()
-        for line in self.lines.values():
-            line.close()
         if self.watcher:
             self.watcher.join()
+        for line in self.lines.values():
+            line.close()
 
     # Meeting ------------------------------------------------------------------------------------
 
@@ -206,8 +206,7 @@ class Peers:
         """Accept a connection of every worker."""
         said = None
         while True:
-            for process in [p for p, line in self.lines.items() if line.has_ended()]:
-                self.lines.pop(process).close()
+            self.forget_ended()
             missing = [p for p in self.cluster.processes[1:] if p not in self.lines]
             if not missing:
                 break
@@ -224,12 +223,18 @@ class Peers:
         """Take up a process that has connected, or tell it why not."""
         with contextlib.suppress(OSError):
             theirs = line.read(HELLO_SECONDS)
+            self.forget_ended()
             process, reason = self.judge(theirs, hello)
             if reason is None:
                 self.lines[process] = line
                 return
             line.write({'refused': reason})
         line.close()
+
+    def forget_ended(self):
+        """Drop the connections of processes that have left again."""
+        for process in [p for p, line in self.lines.items() if line.has_ended()]:
+            self.lines.pop(process).close()
 
     def judge(self, theirs, hello):
         """Return (process, why it is refused or None) of what it said."""

@@ -1,11 +1,15 @@
 """What several test files need, beside the fixtures of conftest.py."""
 
 import http.server
+import json
 import os
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from PIL import Image
 
 NOBODY = 65534
 NUM_FACES = 20  # of the fixture `faces`
+DEADLINE = 300  # seconds for what takes few; the machine may be busy
 
 
 @contextmanager
@@ -171,3 +176,89 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+
+# Trainings in other processes ---------------------------------------------------------------------
+
+
+class Trainer:
+    """A process that imports TensorFlow once and trains in children."""
+
+    def __init__(self, tiny_pictures, folder):
+        self.request = {'pictures': str(tiny_pictures), 'output': str(folder / 'output')}
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / 'trainer.py')],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.child = None  # process id, while one trains
+
+    def start(self, run_dir, **options):
+        """Start a training; return its process id."""
+        line = json.dumps({**self.request, 'run_dir': str(run_dir), **options})
+        print(line, file=self.process.stdin, flush=True)
+        self.child = int(self.process.stdout.readline())
+        return self.child
+
+    def wait(self, seconds=DEADLINE):
+        """Return (exit status, what was printed); the status is -9 if it takes longer than that."""
+        timer = threading.Timer(seconds, os.kill, [self.child, signal.SIGKILL])
+        timer.start()
+        status = int(self.process.stdout.readline())
+        timer.cancel()
+        self.child = None
+        return status, self.printed()
+
+    def printed(self):
+        """Return what the training has printed."""
+        return Path(self.request['output']).read_text()
+
+    def close(self):
+        if self.child:
+            os.kill(self.child, signal.SIGKILL)
+        self.process.communicate()
+
+
+def tensors(run, weights):
+    """Return {step: {name: bytes}} of all last or best checkpoints."""
+    import tensorflow.compat.v1 as tf
+
+    contents = {}
+    for step, file in run.checkpoints(weights):
+        reader = tf.train.load_checkpoint(str(file.with_suffix('')))
+        names = reader.get_variable_to_shape_map()
+        contents[step] = {name: reader.get_tensor(name).tobytes() for name in names}
+    return contents
+
+
+def contents(folder):
+    """Return all that a run holds, but for what names its folder or its speed."""
+    from facegen.run import RunFolder
+
+    run = RunFolder(folder)
+    position = {**vars(run.position(run.saved_step())), 'seconds': 0}
+    return {
+        'config': {k: v for k, v in run.config().items() if k != 'run_dir'},
+        'log': (folder / 'log.jsonl').read_bytes(),
+        'scores': (folder / 'scores.jsonl').read_bytes(),
+        'samples': {step: file.read_bytes() for step, file in run.samples()},
+        'last': tensors(run, 'last'),
+        'best': tensors(run, 'best'),
+        'position': position,
+        'files': sorted(str(file.relative_to(folder)) for file in folder.rglob('*')),
+    }
+
+
+def wait_for(condition):
+    """Wait until `condition()` is true."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def logged(folder, steps):
+    """Return a condition: so many steps are logged."""
+    file = folder / 'log.jsonl'
+    return lambda: file.exists() and file.read_bytes().count(b'\n') >= steps

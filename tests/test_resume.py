@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import trainer
-from helpers import make_public_folder, unwritable
+from helpers import Trainer, contents, logged, make_public_folder, tensors, unwritable, wait_for
 from PIL import Image
 
 from facegen.run import RunFolder
@@ -41,64 +39,11 @@ def copy(uninterrupted, tmp_path):
     return Path(shutil.copytree(uninterrupted, tmp_path / 'copy'))
 
 
-class Trainer:
-    """A process that imports TensorFlow once and trains in children."""
-
-    def __init__(self, tiny_pictures, folder):
-        self.request = {'pictures': str(tiny_pictures), 'output': str(folder / 'output')}
-        self.process = subprocess.Popen(
-            [sys.executable, trainer.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def start(self, run_dir, **options):
-        """Start a training; return its process id."""
-        line = json.dumps({**self.request, 'run_dir': str(run_dir), **options})
-        print(line, file=self.process.stdin, flush=True)
-        return int(self.process.stdout.readline())
-
-    def wait(self):
-        """Return (exit status, what was printed)."""
-        status = int(self.process.stdout.readline())
-        return status, Path(self.request['output']).read_text()
-
-    def close(self):
-        self.process.communicate()
-
-
 @pytest.fixture(scope='module')
 def process(tiny_pictures, tmp_path_factory):
     made = Trainer(tiny_pictures, tmp_path_factory.mktemp('process'))
     yield made
     made.close()
-
-
-def tensors(run, weights):
-    """Return {step: {name: bytes}} of all last or best checkpoints."""
-    contents = {}
-    for step, file in run.checkpoints(weights):
-        reader = tf.train.load_checkpoint(str(file.with_suffix('')))
-        names = reader.get_variable_to_shape_map()
-        contents[step] = {name: reader.get_tensor(name).tobytes() for name in names}
-    return contents
-
-
-def contents(folder):
-    """Return all that a run holds, but for what names its folder or its speed."""
-    run = RunFolder(folder)
-    position = {**vars(run.position(run.saved_step())), 'seconds': 0}
-    return {
-        'config': {k: v for k, v in run.config().items() if k != 'run_dir'},
-        'log': (folder / 'log.jsonl').read_bytes(),
-        'scores': (folder / 'scores.jsonl').read_bytes(),
-        'samples': {step: file.read_bytes() for step, file in run.samples()},
-        'last': tensors(run, 'last'),
-        'best': tensors(run, 'best'),
-        'position': position,
-        'files': sorted(str(file.relative_to(folder)) for file in folder.rglob('*')),
-    }
 
 
 def assert_same(folder, reference):
@@ -108,20 +53,6 @@ def assert_same(folder, reference):
     for name in ours:
         assert ours[name] == theirs[name], name
     assert [line['step'] for line in RunFolder(folder).history()] == [*range(1, STEPS + 1)]
-
-
-def wait_for(condition):
-    """Wait until `condition()` is true."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
-def logged(folder, steps):
-    """Return a condition: so many steps are logged."""
-    file = folder / 'log.jsonl'
-    return lambda: file.exists() and file.read_bytes().count(b'\n') >= steps
 
 
 def test_kills_at_any_moment_change_nothing(process, uninterrupted, tmp_path):

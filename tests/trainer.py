@@ -9,6 +9,7 @@ It reads one JSON object per line: arguments of `train` that differ from `OPTION
     max_bytes   of any file that the child writes, as on a full disk
     tf_config   for a child that is one of a cluster
     batch_norm  false: the notebook's networks without it
+    optimizer   'sgd': not Adam, which hardly sees by what its gradients are multiplied
 
 It answers with two lines: the child's process id, and later its exit status (-9 after SIGKILL).
 """
@@ -20,6 +21,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 OPTIONS = {'seed': 3, 'print_every': 10, 'show_every': 4, 'show_n_images': 4, 'resume': True}
 EPOCHS = 6  # of 5 steps
@@ -105,6 +107,15 @@ def without_batch_norm(notebook):
     notebook.activate = lambda x, leak, is_train=True: notebook.tf.nn.leaky_relu(x, leak)
 
 
+def with_gradient_descent(notebook):
+    """Let the notebook's optimisers go against the gradient, a step as long as the gradient says."""
+
+    def descent(learning_rate, beta1, precision):
+        return notebook.tf.train.GradientDescentOptimizer(learning_rate)
+
+    notebook.session = SimpleNamespace(adam=descent)
+
+
 def join_cluster(notebook, tf_config, wait_minutes=1.0):
     """Let the notebook train as a process of a cluster, as the command line does."""
     from facegen.cluster import Cluster
@@ -116,7 +127,7 @@ def join_cluster(notebook, tf_config, wait_minutes=1.0):
 
 def child(
     notebook, output, pictures, kill_at=None, max_bytes=None, recipe=None, tf_config=None,
-    wait_minutes=1.0, batch_norm=True, **options,
+    wait_minutes=1.0, batch_norm=True, optimizer='adam', **options,
 ):  # fmt: skip
     """Train as asked, and end this process."""
     import resource  # which Windows lacks
@@ -134,6 +145,8 @@ def child(
             options['evaluation'] = {'endless': endless}[options['evaluation']]
         if not batch_norm:
             without_batch_norm(notebook)
+        if optimizer == 'sgd':
+            with_gradient_descent(notebook)
         if tf_config:
             join_cluster(notebook, tf_config, wait_minutes)
         print(train(notebook, pictures, recipe=tiny_recipe(**recipe or {}), **options))
