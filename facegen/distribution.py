@@ -22,7 +22,7 @@ from types import SimpleNamespace
 
 from facegen import replicas
 from facegen.batches import flipped, random_keys
-from facegen.checkpoint import Checkpoints
+from facegen.checkpoint import UNREAD, Checkpoints
 from facegen.cluster import Peers
 from facegen.files import to_json
 from facegen.losses import D_OUTPUTS
@@ -164,10 +164,12 @@ def moving_averages_on_write(next_creator, **options):
 
     `tf.layers` would have each replica keep its own and average them when they are read, for which all
     processes have to read at once: the chief could not draw alone. As the averages move by sums, the
-    means are the same either way.
+    means are the same either way. Those that nobody reads are not averaged at all.
     """
     if options.get('synchronization') == tf.VariableSynchronization.ON_READ:
         options['synchronization'] = tf.VariableSynchronization.ON_WRITE
+        if UNREAD.fullmatch(options['name']):
+            options['aggregation'] = tf.VariableAggregation.ONLY_FIRST_REPLICA
     return next_creator(**options)
 
 
@@ -217,16 +219,7 @@ class ClusterTraining(Training):
         with self.closing as opening:
             self.peers = opening.enter_context(Peers(self.cluster, self.wait_minutes))
             self.peers.meet(json.loads(to_json(self.settings)))
-            own = self.cluster.own
-            resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-                tf.train.ClusterSpec(self.cluster.spec),
-                task_type=own.job,
-                task_id=own.index,
-                rpc_layer='grpc',
-            )
-            self.strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy(
-                cluster_resolver=resolver
-            )
+            self.strategy = strategy_of(self.cluster)
             enter_strategy(opening, self.strategy)
             self.closing = opening.pop_all()
         return self
@@ -250,12 +243,8 @@ class ClusterTraining(Training):
 
     def new_session(self, graph, config):
         """Return a session of the graph at this process's server, when the others have theirs too."""
-        config = self.strategy.update_config_proto(config)
-        own = self.cluster.own
-        self.peers.release_port()
-        self.server = tf.train.Server(self.cluster.spec, own.job, own.index, 'grpc', config)
-        self.peers.all_ready()
-        return tf.Session(self.server.target, graph=graph, config=config)
+        sess, self.server = session_among(self.peers, self.strategy, graph, config)
+        return sess
 
     def open_run(self, steps):
         """Open the run folder, and what shows how the training goes, at the chief."""
@@ -360,6 +349,26 @@ def enter_strategy(opened, strategy):
     """Let all that is built from now on, until an ExitStack is closed, be built for a strategy."""
     opened.enter_context(strategy.scope())
     opened.enter_context(tf.variable_creator_scope(moving_averages_on_write))
+
+
+def strategy_of(cluster):
+    """Return the strategy whose replicas are on the devices of all processes of a `Cluster`."""
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(cluster.spec),
+        task_type=cluster.own.job,
+        task_id=cluster.own.index,
+        rpc_layer='grpc',
+    )
+    return tf.distribute.experimental.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+
+def session_among(peers, strategy, graph, config):
+    """Return (session of a graph, its server) when all `Peers` have come as far as this."""
+    config, own = strategy.update_config_proto(config), peers.cluster.own
+    peers.release_port()
+    server = tf.train.Server(peers.cluster.spec, own.job, own.index, 'grpc', config)
+    peers.all_ready()
+    return tf.Session(server.target, graph=graph, config=config), server
 
 
 def check_batch_size(batch_size, parts, what):
