@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from facegen import replicas
+from facegen import replicas, session
 from facegen.batches import flipped, random_keys
 from facegen.checkpoint import UNREAD, Checkpoints
 from facegen.cluster import Peers
@@ -42,15 +42,16 @@ def distribute(functions, cluster=None, *, wait_minutes=WAIT_MINUTES, devices=No
     With one device they stay as they are. `devices` are TensorFlow's names (default: all GPUs). The
     processes of a cluster wait for each other for so many minutes.
     """
-    devices = (
-        [gpu.name for gpu in tf.config.list_logical_devices('GPU')] if devices is None else devices
-    )
+    if devices is None:
+        devices = [f'/gpu:{number}' for number in range(len(session.GPUS))]
     if cluster is None and len(devices) < 2:
         return
+    for gpu in session.GPUS:  # `tf.distribute` would take all memory before there is a session
+        tf.config.experimental.set_memory_growth(gpu, True)
     if cluster is None:
         functions.Training = partial(ReplicaTraining, devices)
     else:
-        functions.Training = partial(ClusterTraining, cluster, max(1, len(devices)), wait_minutes)
+        functions.Training = partial(ClusterTraining, cluster, wait_minutes)
     functions.model_loss, functions.model_opt = replicated(
         functions.model_loss, functions.model_opt
     )
@@ -182,7 +183,7 @@ class ReplicaTraining(Training):
     def __init__(self, devices, *args, **options):
         """Take what `Training` takes; raises ValueError for a batch that has no equal parts, too."""
         super().__init__(*args, **options)
-        check_batch_size(self.settings['batch_size'], len(devices), 'devices')
+        check_batch_size(self.settings['batch_size'], len(devices), 'here')
         self.devices = devices
 
     def __enter__(self):
@@ -199,12 +200,12 @@ class ClusterTraining(Training):
     the next step.
     """
 
-    def __init__(self, cluster, devices_here, wait_minutes, *args, **options):
-        """Take a `Cluster`, what each process has, and what `Training` takes, and raise what it does."""
+    def __init__(self, cluster, wait_minutes, *args, **options):
+        """Take a `Cluster`, and what `Training` takes; raises what `ReplicaTraining` does."""
         super().__init__(*args, **options)
         self.cluster, self.wait_minutes = cluster, wait_minutes
         batch_size, processes = self.settings['batch_size'], len(cluster.processes)
-        check_batch_size(batch_size, processes * devices_here, 'devices of TF_CONFIG')
+        check_batch_size(batch_size, processes * max(1, len(session.GPUS)), 'of all workers')
         size = batch_size // processes
         self.first = size * cluster.number  # row of each batch that is read here
         self.get_batches = partial(self.get_batches, rows=slice(self.first, self.first + size))
@@ -218,7 +219,8 @@ class ClusterTraining(Training):
         super().__enter__()
         with self.closing as opening:
             self.peers = opening.enter_context(Peers(self.cluster, self.wait_minutes))
-            self.peers.meet(json.loads(to_json(self.settings)))
+            own = {**self.settings, 'gpus': len(session.GPUS)}  # equal everywhere, or parts are not
+            self.peers.meet(json.loads(to_json(own)))
             self.strategy = strategy_of(self.cluster)
             enter_strategy(opening, self.strategy)
             self.closing = opening.pop_all()
@@ -357,6 +359,7 @@ def strategy_of(cluster):
         tf.train.ClusterSpec(cluster.spec),
         task_type=cluster.own.job,
         task_id=cluster.own.index,
+        num_accelerators={'GPU': len(session.GPUS)},
         rpc_layer='grpc',
     )
     return tf.distribute.experimental.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
@@ -371,12 +374,12 @@ def session_among(peers, strategy, graph, config):
     return tf.Session(server.target, graph=graph, config=config), server
 
 
-def check_batch_size(batch_size, parts, what):
-    """Raise ValueError if a batch cannot be divided into equal parts."""
-    if batch_size % parts:
-        below = batch_size // parts * parts
-        choices = [str(size) for size in (below, below + parts) if size]
+def check_batch_size(batch_size, devices, which):
+    """Raise ValueError if a batch cannot be divided into equal parts for so many `which` devices."""
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        choices = [str(size) for size in (below, below + devices) if size]
         raise ValueError(
-            f'batch_size is {batch_size}, of which the {parts} {what} cannot have equal parts; choose '
-            f'{" or ".join(choices)}'
+            f'batch_size is {batch_size}, of which the {devices} devices {which} cannot have equal '
+            f'parts; choose {" or ".join(choices)}, or fewer devices (of GPUs: CUDA_VISIBLE_DEVICES)'
         )

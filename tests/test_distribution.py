@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 import trainer
 from helpers import Trainer, contents, logged, wait_for
 
-from facegen import distribution, session
+from facegen import distribution, sampling, session
 from facegen.run import RunFolder
 
 SECONDS = 120  # in which anything here is done, however busy the machine is
@@ -72,8 +72,12 @@ def test_two_devices_follow_one(notebook, tiny_pictures, tmp_path, two_cpus, des
         trainer.with_gradient_descent(notebook)
         recipe = SGD['recipe']
     one = train(notebook, tiny_pictures, tmp_path / 'one', recipe=recipe)
-    two = train(notebook, tiny_pictures, tmp_path / 'two', TWO_CPUS, recipe=recipe)
+    two = train(
+        notebook, tiny_pictures, tmp_path / 'two', TWO_CPUS, recipe=recipe, tensorboard=True
+    )
     assert_close(two, one)
+    ours, theirs = (sampling.generate(RunFolder(run), 25, 0).astype(int) for run in (two, one))
+    assert abs(ours - theirs).max() <= 1
 
 
 def test_scaled_losses_on_two_devices(notebook, tiny_pictures, tmp_path, two_cpus):
@@ -130,7 +134,7 @@ def test_replicas_drop_other_features_and_go_on_to_the_bit(
 
 def test_a_batch_without_equal_parts_is_refused(notebook, tiny_pictures, tmp_path):
     with pytest.raises(
-        ValueError, match=r'batch_size is 9, of which the 2 devices .* choose 8 or 10'
+        ValueError, match=r'batch_size is 9, of which the 2 devices here .* choose 8 or 10,'
     ):
         train(notebook, tiny_pictures, tmp_path / 'run', TWO_CPUS, recipe={'batch_size': 9})
     assert not (tmp_path / 'run').exists()
@@ -209,7 +213,10 @@ def test_two_workers_follow_one_for_fifty_steps(processes, tmp_path, chief):
     in_cluster(processes[:2], tmp_path / 'two', chief=chief, **options)
     assert processes[2].wait(SECONDS)[0] == 0
     assert_close(tmp_path / 'two', tmp_path / 'one')
-    assert len(RunFolder(tmp_path / 'two').history()) == 50
+    ours, theirs = RunFolder(tmp_path / 'two'), RunFolder(tmp_path / 'one')
+    assert len(ours.history()) == 50
+    images = [sampling.generate(run, 25, 0).astype(int) for run in (ours, theirs)]
+    assert abs(images[0] - images[1]).max() <= 1
 
 
 @pytest.fixture(scope='module')
