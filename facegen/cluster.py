@@ -294,7 +294,11 @@ class Peers:
         self.port.close()
 
     def all_ready(self):
-        """Wait until every process has come here; from then on, watch them."""
+        """Wait until every process has come here, and a server of each listens; from then on, watch them.
+
+        Raises ProcessLostError if one has ended, ConnectionError if one cannot be reached, for which
+        TensorFlow would wait forever.
+        """
         if self.cluster.is_chief:
             for process, line in self.lines.items():
                 self.expect(process, line, 'ready')
@@ -302,6 +306,16 @@ class Peers:
         else:
             self.tell({'ready': True})
             self.expect(self.cluster.chief, self.lines[self.cluster.chief], 'begin')
+        for process in self.cluster.processes:
+            if process == self.cluster.own:
+                continue
+            try:
+                socket.create_connection(process.endpoint, timeout=HELLO_SECONDS).close()
+            except OSError as error:
+                raise ConnectionError(
+                    f'{process} cannot be reached from {self.cluster.own} ({error}); let all machines of '
+                    'TF_CONFIG connect to each other at these ports'
+                ) from error
         self.watcher = threading.Thread(target=self.watch, daemon=True)
         self.watcher.start()
 

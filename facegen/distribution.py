@@ -14,6 +14,7 @@ the same numbers; the first, the chief, writes the run folder, and its clock and
 """
 
 import json
+import os
 import time
 from dataclasses import astuple
 from functools import partial
@@ -368,6 +369,8 @@ def strategy_of(cluster):
 def session_among(peers, strategy, graph, config):
     """Return (session of a graph, its server) when all `Peers` have come as far as this."""
     config, own = strategy.update_config_proto(config), peers.cluster.own
+    hosts = ','.join(process.endpoint[0] for process in peers.cluster.processes)
+    os.environ['no_grpc_proxy'] = hosts  # noqa: SIM112: they are not behind a proxy of the internet's
     peers.release_port()
     server = tf.train.Server(peers.cluster.spec, own.job, own.index, 'grpc', config)
     peers.all_ready()

@@ -246,6 +246,23 @@ def test_what_is_no_process_of_ours_is_ignored(jobs, start):
     assert [result() for result in (chief, *others)] == [None] * 3
 
 
+def test_a_process_that_cannot_be_reached(jobs, start):
+    """As behind a firewall: it has met the chief, but nobody can connect to it."""
+
+    def behind_a_firewall():
+        with Peers(cluster_of(jobs, index=2), 1.0) as peers:
+            peers.meet({})
+            peers.release_port()
+            peers.all_ready()
+            peers.check(30)
+
+    results = [start(attend(jobs, 0)), start(attend(jobs, 1)), start(behind_a_firewall)]
+    errors = [result() for result in results]
+    assert any(isinstance(error, ConnectionError) for error in errors[:2])
+    assert any(f'worker 2 ({jobs["worker"][2]}) cannot be reached from' in str(e) for e in errors)
+    assert all(isinstance(error, (ConnectionError, ProcessLostError)) for error in errors)
+
+
 # Parting ------------------------------------------------------------------------------------------
 
 

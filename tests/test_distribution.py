@@ -1,9 +1,12 @@
 """Trainings on several devices and in several processes, on loopback."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,6 +15,7 @@ import tensorflow.compat.v1 as tf
 import trainer
 from helpers import Trainer, contents, logged, wait_for
 
+from conftest import ROOT
 from facegen import distribution, sampling, session
 from facegen.run import RunFolder
 
@@ -354,3 +358,43 @@ def test_a_stray_process_does_not_disturb_a_cluster(processes, uninterrupted, tm
     assert status == 1
     assert f'worker 0 ({theirs}) did not come within 0.02 minutes' in printed
     assert contents(tmp_path / 'run') == contents(uninterrupted)
+
+
+@pytest.mark.slow
+def test_the_commands_of_readme(tmp_path):
+    """On other ports, for fewer steps, and behind a proxy that does not answer, as of a company."""
+    section = (
+        (ROOT / 'README.md').read_text(encoding='utf-8').split('\n## More than one machine\n')[1]
+    )
+    commands = re.findall(r'```\n(TF_CONFIG=.*)\n```', section.split('\n## ')[0])
+    assert len(commands) == 2
+    python = tmp_path / '.venv' / 'bin' / 'python'
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (proxy,) = free_addresses(1)
+    environment = {
+        **os.environ, 'PYTHONPATH': str(ROOT), 'http_proxy': f'http://{proxy}', 'no_proxy': '',
+    }  # fmt: skip
+    ports = dict(zip(['127.0.0.1:2222', '127.0.0.1:2223'], free_addresses(2), strict=True))
+    running = []
+    for command in commands:
+        for old, new in {**ports, '--max-steps 100': '--max-steps 3'}.items():
+            assert old in command
+            command = command.replace(old, new)
+        running.append(
+            subprocess.Popen(
+                ['bash', '-c', command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            )
+        )  # fmt: skip
+    try:
+        printed = [process.communicate(timeout=2 * SECONDS)[0] for process in running]
+    finally:
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert [process.returncode for process in running] == [0, 0], printed
+    assert RunFolder(tmp_path / 'runs' / 'two').saved_step() == 3
+    assert 'run folder: runs/two' in printed[0]
+    assert 'run folder' not in printed[1]
