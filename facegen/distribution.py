@@ -369,8 +369,9 @@ def strategy_of(cluster):
 def session_among(peers, strategy, graph, config):
     """Return (session of a graph, its server) when all `Peers` have come as far as this."""
     config, own = strategy.update_config_proto(config), peers.cluster.own
+    # Or gRPC, which spells it so, would ask the proxy of a company for the others
     hosts = ','.join(process.endpoint[0] for process in peers.cluster.processes)
-    os.environ['no_grpc_proxy'] = hosts  # noqa: SIM112: they are not behind a proxy of the internet's
+    os.environ['no_grpc_proxy'] = hosts  # noqa: SIM112
     peers.release_port()
     server = tf.train.Server(peers.cluster.spec, own.job, own.index, 'grpc', config)
     peers.all_ready()
