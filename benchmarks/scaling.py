@@ -78,8 +78,8 @@ def planned(weights, small, gflop_per_image, batch_size, workers):
     """Return what to expect of so many GPUs, with `batch_size` images each.
 
     A GPU computes a step in STEP_OVERHEAD + GFLOP / GPU_GFLOPS seconds, and then exchanges, at the speed of
-    the slowest link. `efficiency` is the share of that time in which it computes; `speed_up` is how
-    much faster the same whole batch is than on one GPU.
+    the slowest link. `efficiency` is the share of that time in which it computes. `speed_up` is that of
+    one batch of `batch_size` images that all GPUs share, relative to one GPU; None where there are more GPUs.
     """
     place = 'in a machine' if workers <= GPUS_OF_A_MACHINE else 'between machines'
 
@@ -87,14 +87,14 @@ def planned(weights, small, gflop_per_image, batch_size, workers):
         return STEP_OVERHEAD + images * gflop_per_image / GPU_GFLOPS
 
     exchange = exchange_seconds(weights, small, workers, *LINKS[place])
-    step = computing(batch_size) + exchange
+    alone, each = computing(batch_size), computing(batch_size / workers)
     return {
         'link': place,
         'megabytes_sent': round(sent(weights, workers) / 1e6, 1),
         'exchange_ms': round(1000 * exchange, 2),
-        'step_ms': round(1000 * step, 2),
-        'efficiency': round(computing(batch_size) / step, 2),
-        'speed_up': round(computing(batch_size * workers) / step, 2),
+        'step_ms': round(1000 * (alone + exchange), 2),
+        'efficiency': round(alone / (alone + exchange), 2),
+        'speed_up': round(alone / (each + exchange), 2) if workers <= batch_size else None,
     }
 
 

@@ -121,3 +121,43 @@ def test_straight_lines_and_what_is_none(imported):
     assert straight_line({1: 4, 5: 4, 9: 4}) == pytest.approx((4, 0, 0))
     *_, off = straight_line({1: 1, 4: 16, 16: 256})
     assert off > 0.2
+
+
+def test_what_scaling_expects(imported, monkeypatch):
+    """Two trees: 2 log2(n) latencies for each exchange, and 2 (n - 1) / n of the gradients' bytes."""
+    scaling = imported('scaling')
+    assert scaling.sent(1000, 1) == 0
+    assert scaling.sent(1000, 2) == 4000
+    assert scaling.sent(1000, 512) == pytest.approx(8000, rel=0.01)
+    assert scaling.exchange_seconds(1000, 3, 8, 1000.0, 0.01) == pytest.approx(5 * 6 * 0.01 + 7.0)
+    monkeypatch.setattr(scaling, 'GPU_GFLOPS', 100)
+    monkeypatch.setattr(scaling, 'STEP_OVERHEAD', 0.001)
+    links = {'in a machine': (4e6, 0.0), 'between machines': (4e5, 0.0)}
+    monkeypatch.setattr(scaling, 'LINKS', links)
+    alone = scaling.planned(1000, 3, 0.1, 9, 1)  # 9 images of 1 ms
+    assert (alone['step_ms'], alone['efficiency'], alone['speed_up']) == (10, 1, 1)
+    two = scaling.planned(1000, 3, 0.1, 9, 2)  # 1 ms for 4,000 bytes
+    assert (two['exchange_ms'], two['step_ms'], two['efficiency']) == (1, 11, 0.91)
+    assert two['speed_up'] == pytest.approx(10 / 6.5, abs=0.01)
+    far = scaling.planned(1000, 3, 0.1, 9, 10)
+    assert (far['link'], far['exchange_ms'], far['speed_up']) == ('between machines', 18, None)
+
+
+@pytest.mark.slow
+def test_scaling_of_two_workers():
+    (line,) = lines_of(
+        'scaling',
+        '--workers',
+        2,
+        '--batches',
+        4,
+        '--steps',
+        2,
+        '--repeats',
+        1,
+        '--recipe',
+        'classic',
+    )
+    assert 0 < line['exchange_seconds'] < 10
+    assert 0 < line['step_seconds'] < 60
+    assert line['megabytes_sent'] == pytest.approx(4 * 3.47, rel=0.05)

@@ -283,7 +283,7 @@ def test_a_signal_to_one_stops_all(processes, tmp_path, stopped):
         pair, folder, tf_configs(2), epochs=10**6, show_every=10**6, recipe={'rate_decay': False}
     )
     wait_for(logged(folder, 5))
-    os.kill(pair[stopped].child, signal.SIGINT)
+    os.kill(pair[stopped].child, signal.SIGTERM)
     printed = end_all(pair)
     run = RunFolder(folder)
     step = run.saved_step()
