@@ -169,7 +169,9 @@ def exchange(recipe, steps):
         strategy = distribution.strategy_of(cluster)
         with strategy.scope():
             sizes = [weights // 2, weights - weights // 2, *[1] * small]
-            totals = [distribution.total(tf.Variable(tf.zeros([size]))) for size in sizes]
+            totals = [
+                distribution.total(tf.identity(tf.Variable(tf.zeros([size])))) for size in sizes
+            ]
             totals = tf.group(*totals)
             initialize = tf.global_variables_initializer()
         sess, _ = distribution.session_among(peers, strategy, graph, session.config())

@@ -190,7 +190,9 @@ class ReplicaTraining(Training):
     def __enter__(self):
         """Make a new graph the default one, with replicas on all devices; return the training itself."""
         super().__enter__()
-        enter_strategy(self.closing, tf.distribute.MirroredStrategy(self.devices))
+        with self.closing as opening:
+            enter_strategy(opening, tf.distribute.MirroredStrategy(self.devices))
+            self.closing = opening.pop_all()
         return self
 
 
