@@ -33,7 +33,7 @@ from facegen.session import tf
 from facegen.training import Training
 
 WAIT_MINUTES = 10.0
-SECONDS_TO_KNOW = 5  # who has ended, after a step has failed because of that
+SECONDS_TO_KNOW = 10  # who has ended, after a step has failed because of that
 SHARED = len(astuple(START))  # numbers at most that `ClusterCheckpoints.sums` adds up
 
 

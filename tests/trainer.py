@@ -116,7 +116,7 @@ def with_gradient_descent(notebook):
     notebook.session = SimpleNamespace(adam=descent)
 
 
-def join_cluster(notebook, tf_config, wait_minutes=1.0):
+def join_cluster(notebook, tf_config, wait_minutes=5.0):
     """Let the notebook train as a process of a cluster, as the command line does."""
     from facegen.cluster import Cluster
     from facegen.distribution import distribute
@@ -127,7 +127,7 @@ def join_cluster(notebook, tf_config, wait_minutes=1.0):
 
 def child(
     notebook, output, pictures, kill_at=None, max_bytes=None, recipe=None, tf_config=None,
-    wait_minutes=1.0, batch_norm=True, optimizer='adam', **options,
+    wait_minutes=5.0, batch_norm=True, optimizer='adam', **options,
 ):  # fmt: skip
     """Train as asked, and end this process."""
     import resource  # which Windows lacks
