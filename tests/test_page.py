@@ -175,7 +175,7 @@ def test_packed_weights_are_the_generators_to_half_a_step(run):
 
 
 def test_steps_are_as_coarse_as_images_allow(run):
-    """With those that are chosen no image is off by 0.6 levels; with twice as coarse ones some are."""
+    """With those that are chosen no image is off by half a level; with twice as coarse ones some are."""
     with restored(run) as generator:
         translation = Translation(generator)
         steps = pack.fitting_steps(translation)
@@ -189,7 +189,7 @@ def test_steps_are_as_coarse_as_images_allow(run):
                 for number, (_, tensor) in enumerate(translation.arrays) if tensor is not None
             }  # fmt: skip
             errors.append(np.abs(pack.drawn(generator, z, rounded) - exact).max() * 127.5)
-    assert errors[0] <= 0.6 < errors[1]
+    assert errors[0] <= 0.5 < errors[1]
 
 
 def test_images_that_no_number_of_bits_keeps_are_refused(tmp_path):
@@ -345,7 +345,7 @@ def test_the_page_may_run_its_own_script_and_reach_nothing():
     addresses = re.findall(r'(?:src|href)="([^"]*)"|https?://', page.assembled({}, b'123'))
     assert addresses == ['data:,']
     generator = elements.named('script')[-1]
-    assert base64.b64decode(generator[1]) == b'123'
+    assert base64.b85decode(generator[1].replace(',', '<')) == b'123'
 
 
 def test_the_parts_of_a_page_end_no_element():
@@ -394,8 +394,9 @@ def test_a_run_with_damaged_settings_leaves_what_was_there(run, tmp_path, capsys
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('size', 'megabytes'), [(28, 3), (64, 12)])
+@pytest.mark.parametrize(('size', 'megabytes'), [(28, 3.2), (64, 5)])
 def test_pages_of_faces_are_small(tmp_path, size, megabytes):
+    """Also of random weights, which take a little more than trained ones; 16 bits would be 5.1 and 8.1."""
     run = untrained_run(tmp_path / 'run', recipe_named('faces', size), channels=3)
     file = tmp_path / 'a.html'
     page.save_page(file, run)

@@ -48,7 +48,9 @@ def assembled(words, content):
         'words': to_json(words).replace('<', '\\u003c'),  # so that no text ends the element
         'engine': engine,
         'script': script,
-        'generator': base64.b64encode(content).decode(),
+        'generator': base64.b85encode(content)
+        .decode()
+        .replace('<', ','),  # a 16th shorter than base 64
     }
     return re.sub(r'{{(\w+)}}', lambda match: parts[match[1]], read('page.html'))
 

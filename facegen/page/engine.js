@@ -286,13 +286,25 @@ function generator(layers, arrays) {
 
 // Unpacking ---------------------------------------------------------------------------------------
 
+const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~';
+
+/** Return the bytes of a text in base 85: five digits for four bytes (RFC 1924, but with , for <). */
+function bytesOf(text) {
+  const values = new Uint8Array(128);
+  for (let i = 0; i < 85; i++) values[DIGITS.charCodeAt(i)] = i;
+  const missing = (5 - text.length % 5) % 5, bytes = new Uint8Array((text.length + missing) / 5 * 4);
+  for (let from = 0, to = 0; from < text.length; from += 5) {
+    let word = 0;
+    for (let i = from; i < from + 5; i++) word = 85 * word + (i < text.length ? values[text.charCodeAt(i)] : 84);
+    for (let shift = 24; shift >= 0; shift -= 8) bytes[to++] = word >>> shift;
+  }
+  return bytes.subarray(0, bytes.length - missing);
+}
+
 /** Return {layers, arrays} of what facegen/page/pack.py has packed; throw an error if it is damaged. */
 async function unpacked(text) {
-  const characters = atob(text);
-  const bytes = new Uint8Array(characters.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
   // The format has a checksum, which is verified here
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
+  const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream('deflate'));
   const buffer = await new Response(stream).arrayBuffer();
   const headerLength = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, headerLength)));
