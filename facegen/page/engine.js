@@ -290,12 +290,14 @@ const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#
 
 /** Return the bytes of a text in base 85: five digits for four bytes (RFC 1924, but with , for <). */
 function bytesOf(text) {
-  const values = new Uint8Array(128);
+  const values = new Uint8Array(256);
   for (let i = 0; i < 85; i++) values[DIGITS.charCodeAt(i)] = i;
-  const missing = (5 - text.length % 5) % 5, bytes = new Uint8Array((text.length + missing) / 5 * 4);
-  for (let from = 0, to = 0; from < text.length; from += 5) {
-    let word = 0;
-    for (let i = from; i < from + 5; i++) word = 85 * word + (i < text.length ? values[text.charCodeAt(i)] : 84);
+  const missing = (5 - text.length % 5) % 5;
+  const codes = new TextEncoder().encode(text + DIGITS.at(-1).repeat(missing));
+  const bytes = new Uint8Array(codes.length / 5 * 4);
+  for (let from = 0, to = 0; to < bytes.length;) {
+    let word = values[codes[from++]];
+    for (let i = 1; i < 5; i++) word = 85 * word + values[codes[from++]];
     for (let shift = 24; shift >= 0; shift -= 8) bytes[to++] = word >>> shift;
   }
   return bytes.subarray(0, bytes.length - missing);
@@ -327,11 +329,11 @@ const KINDS = {
   /** Multiples of a step: each is a byte, with a sign, and `bits` bits that come after all bytes. */
   kernel({length, step, bits}, take) {
     const bytes = new Int8Array(take(length).buffer), rest = take(Math.ceil(length * bits / 8));
-    const kernel = new Float32Array(length);
+    const kernel = new Float32Array(length), unit = 2 ** bits;
     let read = 0, buffered = 0, at = 0;
     for (let i = 0; i < length; i++) {
       for (; buffered < bits; buffered += 8) read |= rest[at++] << buffered;
-      kernel[i] = (bytes[i] * 2 ** bits + (read & (2 ** bits - 1))) * step;
+      kernel[i] = (bytes[i] * unit + (read & (unit - 1))) * step;
       read >>>= bits;
       buffered -= bits;
     }
