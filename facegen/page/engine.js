@@ -5,7 +5,7 @@
 // the images. LAYERS[op](layer, arrays) returns a function (inputs, number of images) => output.
 
 const COLUMNS = 4; // of a product, which are computed together and so lie together in memory
-const TOGETHER = 4; // images; a product of as many rows takes hardly longer than one of a single row
+const TOGETHER = 4; // images: a product of four rows takes hardly longer than one of a single row
 
 // Matrices ----------------------------------------------------------------------------------------
 
@@ -89,18 +89,20 @@ function convolution(transposed) {
         const taps = rows.taps.flatMap(([y]) => columns.taps.map(([x]) => y * kernelWidth + x));
         const matrix = new Float32Array(taps.length * inputs * outputs);
         taps.forEach((tap, i) => matrix.set(
-          kernel.subarray(tap * inputs * outputs, (tap + 1) * inputs * outputs), i * inputs * outputs,
+          kernel.subarray(tap * inputs * outputs, (tap + 1) * inputs * outputs),
+          i * inputs * outputs,
         ));
         const depth = taps.length * inputs;
         parts.push({rows, columns, depth, matrix: packed(matrix, depth, outputs, scale)});
       }
     }
     const [inHeight, inWidth] = layer.inShape, [height, width] = layer.shape;
+    const inSize = inHeight * inWidth * inputs, size = height * width * outputs;
     return ([x], count) => {
-      const result = new Float32Array(count * height * width * outputs);
+      const result = new Float32Array(count * size);
       for (let image = 0; image < count; image++) {
-        const input = x.subarray(image * inHeight * inWidth * inputs, (image + 1) * inHeight * inWidth * inputs);
-        const output = result.subarray(image * height * width * outputs, (image + 1) * height * width * outputs);
+        const input = x.subarray(image * inSize, (image + 1) * inSize);
+        const output = result.subarray(image * size, (image + 1) * size);
         for (const {rows, columns, depth, matrix} of parts) {
           const down = Math.ceil((height - rows.out) / rows.step);
           const across = Math.ceil((width - columns.out) / columns.step);
@@ -109,7 +111,8 @@ function convolution(transposed) {
           let from = 0;
           for (let i = 0; i < down; i++) {
             for (let j = 0; j < across; j++) {
-              let to = ((rows.out + i * rows.step) * width + columns.out + j * columns.step) * outputs;
+              const y = rows.out + i * rows.step, x = columns.out + j * columns.step;
+              let to = (y * width + x) * outputs;
               for (let c = 0; c < outputs; c++) {
                 output[to++] = product[from++] + shift[c % shift.length];
               }
@@ -210,7 +213,9 @@ const LAYERS = {
           before.set(input.subarray(image * sizes[i], (image + 1) * sizes[i]), at);
           at += sizes[i];
         });
-        for (let i = 0; i < places.length; i++) result[image * places.length + i] = before[places[i]];
+        for (let i = 0, to = image * places.length; i < places.length; i++) {
+          result[to++] = before[places[i]];
+        }
       }
       return result;
     };
@@ -219,7 +224,10 @@ const LAYERS = {
   /** Bilinear interpolation at the given rows and columns of the input, which are fractions. */
   Bilinear(layer) {
     const [height, width, channels] = layer.inShape;
-    const beside = (at, length) => [Math.floor(at), Math.min(Math.floor(at) + 1, length - 1), at % 1];
+    const beside = (at, length) => {
+      const before = Math.floor(at);
+      return [before, Math.min(before + 1, length - 1), at - before];
+    };
     const rows = layer.rows.map(at => beside(at, height));
     const columns = layer.columns.map(at => beside(at, width));
     return ([x], count) => {
@@ -263,7 +271,9 @@ for (const [op, f] of Object.entries(PAIRS)) {
     const xs = x.length / count, ys = y.length / count, size = Math.max(xs, ys);
     const result = new Float32Array(count * size);
     for (let image = 0, to = 0; image < count; image++) {
-      for (let i = 0; i < size; i++) result[to++] = f(x[image * xs + (i % xs)], y[image * ys + (i % ys)]);
+      for (let i = 0; i < size; i++) {
+        result[to++] = f(x[image * xs + (i % xs)], y[image * ys + (i % ys)]);
+      }
     }
     return result;
   };
@@ -271,12 +281,14 @@ for (const [op, f] of Object.entries(PAIRS)) {
 
 /** Return a function that draws Uint8ClampedArrays [count, h, w, c] of latents [count, z_dim]. */
 function generator(layers, arrays) {
-  const steps = layers.map(layer => layer.op === 'Latents' ? null : LAYERS[layer.op](layer, arrays));
+  const [, ...others] = layers; // the first is the latents
+  const steps = others.map(layer => LAYERS[layer.op](layer, arrays));
   const last = layers.map((_, i) => layers.findLastIndex(layer => layer.inputs.includes(i)));
   return (latents, count) => {
-    const values = [];
-    layers.forEach((layer, i) => {
-      values[i] = steps[i] ? steps[i](layer.inputs.map(j => values[j]), count) : latents;
+    const values = [latents];
+    others.forEach((layer, step) => {
+      const i = step + 1;
+      values[i] = steps[step](layer.inputs.map(j => values[j]), count);
       layer.inputs.forEach(j => { if (last[j] === i) values[j] = null; }); // its memory is free
     });
     // To 8 bits: halves go to the even number, as NumPy rounds them and this array does
@@ -286,7 +298,8 @@ function generator(layers, arrays) {
 
 // Unpacking ---------------------------------------------------------------------------------------
 
-const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~';
+const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+  + '!#$%&()*+-;,=>?@^_`{|}~';
 
 /** Return the bytes of a text in base 85: five digits for four bytes (RFC 1924, but with , for <). */
 function bytesOf(text) {

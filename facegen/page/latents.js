@@ -60,7 +60,8 @@ function randomNumbers(seed) {
 /** Return the latents of a seed, in [-1, 1], one Float32Array [size] for each of count images. */
 function latentsOf(seed, count, size) {
   const random = randomNumbers(seed);
-  return Array.from({length: count}, () => Float32Array.from({length: size}, () => 2 * random() - 1));
+  const latent = () => Float32Array.from({length: size}, () => 2 * random() - 1);
+  return Array.from({length: count}, latent);
 }
 
 /** Return the latent a share t of the angle from a to b; the first `kept` numbers stay those of a.
@@ -69,10 +70,12 @@ function latentsOf(seed, count, size) {
  */
 function slerp(a, b, t, kept) {
   const from = a.slice(kept), to = b.slice(kept);
-  const length = x => Math.hypot(...x), dot = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
+  const length = x => Math.hypot(...x);
+  const dot = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
   const fromLength = length(from), toLength = length(to);
   const start = Array.from(from, x => x / fromLength), end = Array.from(to, x => x / toLength);
-  const cosine = dot(start, end), across = end.map((x, i) => x - cosine * start[i]), sine = length(across);
+  const cosine = dot(start, end);
+  const across = end.map((x, i) => x - cosine * start[i]), sine = length(across);
   const angle = t * Math.atan2(sine, cosine), now = (1 - t) * fromLength + t * toLength;
   const result = Float32Array.from(a);
   start.forEach((x, i) => {

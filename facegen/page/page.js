@@ -1,11 +1,13 @@
 // The interface. What comes from the run is in the element `words`, and becomes text only.
 
-const TOO_OLD = 'This browser is too old to draw the images: Chrome or Edge 97, Firefox 113, Safari 16.4, or a newer one will do.';
-const DAMAGED = 'This file is damaged, so no images can be drawn. Fetch it again where it came from.';
+const TOO_OLD = 'This browser is too old to draw the images: '
+  + 'Chrome or Edge 97, Firefox 113, Safari 16.4, or a newer one will do.';
+const DAMAGED = 'This file is damaged, so no images can be drawn. '
+  + 'Fetch it again where it came from.';
 const COUNTS = [1, 4, 9, 16, 25, 36, 49, 64, 100]; // of images in the grid
 const REACH = 3; // of a direction, either way
 const SECONDS = 2.5; // from one image to the next
-const SAVED_SIDE = {grid: 1024, image: 512}; // pixels at most of a saved image, if its pixels are smaller
+const SAVED_SIDE = {grid: 1024, image: 512}; // pixels that a saved file is enlarged to at most
 
 const $ = id => document.getElementById(id);
 const isStill = matchMedia('(prefers-reduced-motion: reduce)');
@@ -27,9 +29,8 @@ function fail(text) {
 
 /** Start the page, once all of it is here. */
 function start() {
-  if (!('DecompressionStream' in window && 'findLastIndex' in Array.prototype && 'BigInt' in window)) {
-    return fail(TOO_OLD);
-  }
+  const has = 'DecompressionStream' in window && 'findLastIndex' in Array.prototype;
+  if (!has) return fail(TOO_OLD);
   let words, worker;
   try {
     words = JSON.parse($('words').textContent);
@@ -50,7 +51,8 @@ function start() {
 
 class Page {
   constructor(words, worker) {
-    Object.assign(this, {words, worker, latents: [], buttons: [], held: null, leg: null, walking: false});
+    Object.assign(this, {words, worker, latents: [], buttons: []});
+    Object.assign(this, {held: null, leg: null, walking: false});
     this.newest = {grid: 0, image: 0}; // the last drawing of each that was asked for
     this.showWords();
     this.makeControls();
@@ -78,10 +80,14 @@ class Page {
     if (classes.length) {
       $('digit-row').hidden = false;
       $('digit-name').textContent = classesName;
-      ['any', ...classes.map(({name}) => name)].forEach((name, i) => $('digit').append(new Option(name, i)));
+      const names = ['any', ...classes.map(choice => choice.name)];
+      $('digit').append(...names.map(name => new Option(name)));
     }
     directions.forEach((_, i) => {
-      const input = element('input', {type: 'range', min: -REACH, max: REACH, step: 0.1, defaultValue: 0, id: `direction-${i + 1}`});
+      const input = element('input', {
+        type: 'range', min: -REACH, max: REACH, step: 0.1, defaultValue: 0,
+        id: `direction-${i + 1}`,
+      });
       const name = element('span', {textContent: `Direction ${i + 1}`});
       const value = element('span', {className: 'value', textContent: '0.0'});
       value.setAttribute('aria-hidden', 'true'); // the slider says it itself
@@ -91,21 +97,24 @@ class Page {
     this.sliders = [...$('directions').querySelectorAll('input')];
 
     $('seed-form').addEventListener('submit', event => event.preventDefault());
-    $('seed').addEventListener('change', () => $('seed').reportValidity() && this.drawSeed(BigInt($('seed').value)));
+    $('seed').addEventListener('change', () => {
+      if ($('seed').reportValidity()) this.drawSeed(BigInt($('seed').value));
+    });
     $('again').addEventListener('click', () => this.drawSeed(this.seed + 1n));
     $('count').addEventListener('change', () => this.drawSeed(this.seed));
     $('sliders').addEventListener('input', () => this.showChange());
-    $('sliders').addEventListener('reset', () => setTimeout(() => this.showChange())); // once they are reset
+    $('sliders').addEventListener('reset', () => setTimeout(() => this.showChange())); // afterwards
     $('grid').addEventListener('keydown', event => this.moveFocus(event));
     $('walk').addEventListener('click', () => this.setWalking(!this.walking));
     $('save-grid').addEventListener('click', () => this.saveGrid());
-    $('save-image').addEventListener('click', () => save(enlarged([$('image')], 1, SAVED_SIDE.image), `${this.held.name}.png`));
+    $('save-image').addEventListener('click', () => this.saveImage());
   }
 
   /** Show where the sliders stand, and what that makes of the images. */
   showChange() {
     for (const input of $('sliders').querySelectorAll('input')) {
-      input.nextElementSibling.textContent = Number(input.value).toFixed(input.step === '0.1' ? 1 : 2);
+      const digits = input.step === '0.1' ? 1 : 2;
+      input.nextElementSibling.textContent = Number(input.value).toFixed(digits);
     }
     this.drawLarge();
     this.drawGrid();
@@ -117,8 +126,12 @@ class Page {
   changed(latent, number) {
     const {classes, categories, directions} = this.words;
     const chosen = classes[$('digit').selectedIndex - 1];
-    if (chosen) latent = inCategory(latent, chosen.categories[number % chosen.categories.length], categories);
-    return moved(latent, Number($('truncation').value), directions, this.sliders.map(input => Number(input.value)));
+    if (chosen) {
+      const category = chosen.categories[number % chosen.categories.length];
+      latent = inCategory(latent, category, categories);
+    }
+    const steps = this.sliders.map(input => Number(input.value));
+    return moved(latent, Number($('truncation').value), directions, steps);
   }
 
   /** Draw the images of a seed, a BigInt; the first is held if none is yet. */
@@ -147,7 +160,8 @@ class Page {
     $(name).setAttribute('aria-busy', 'true');
     const all = new Float32Array(latents.length * this.words.zDim);
     latents.forEach((latent, i) => all.set(latent, i * this.words.zDim));
-    this.worker.postMessage({name, id: ++this.newest[name], latents: all, count: latents.length}, [all.buffer]);
+    const job = {name, id: ++this.newest[name], latents: all, count: latents.length};
+    this.worker.postMessage(job, [all.buffer]);
   }
 
   /** Show what the worker has drawn. */
@@ -155,11 +169,14 @@ class Page {
     if (problem) return fail(DAMAGED);
     if (id !== this.newest[name]) return;
     const size = pixels.length / count;
-    const canvases = name === 'image' ? [$('image')] : this.buttons.map(button => button.firstChild);
-    for (let i = 0; i < count; i++) this.paint(canvases[first + i], pixels.subarray(i * size, (i + 1) * size));
+    const canvases = name === 'image' ? [$('image')] : this.canvases();
+    for (let i = 0; i < count; i++) {
+      this.paint(canvases[first + i], pixels.subarray(i * size, (i + 1) * size));
+    }
     if (done) $(name).setAttribute('aria-busy', 'false');
     if (name === 'grid' && done) {
-      $('state').textContent = `${this.latents.length === 1 ? 'The image' : `${this.latents.length} images`} of seed ${this.seed}`;
+      const images = this.latents.length === 1 ? 'The image' : `${this.latents.length} images`;
+      $('state').textContent = `${images} of seed ${this.seed}`;
     }
     if (name === 'image' && this.walking) this.goOn();
   }
@@ -177,8 +194,13 @@ class Page {
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = pixels[i * channels + (c % channels)];
       image.data[4 * i + 3] = 255;
     }
-    const context = canvas.getContext('2d', {willReadFrequently: true}); // so small, quicker without a GPU
+    // Without a GPU, which is slower for images so small
+    const context = canvas.getContext('2d', {willReadFrequently: true});
     context.putImageData(image, 0, 0);
+  }
+
+  canvases() {
+    return this.buttons.map(button => button.firstChild);
   }
 
   makeGrid(count) {
@@ -186,7 +208,8 @@ class Page {
     this.buttons = Array.from({length: count}, (_, i) => {
       const canvas = element('canvas');
       this.resize(canvas);
-      const button = element('button', {type: 'button', className: 'image', tabIndex: i ? -1 : 0}, canvas);
+      const properties = {type: 'button', className: 'image', tabIndex: i ? -1 : 0};
+      const button = element('button', properties, canvas);
       button.setAttribute('aria-label', `Image ${i + 1}`);
       button.addEventListener('click', () => this.hold(i));
       return button;
@@ -196,8 +219,8 @@ class Page {
   }
 
   moveFocus(event) {
-    const here = this.buttons.indexOf(document.activeElement), columns = Math.sqrt(this.buttons.length);
-    const last = this.buttons.length - 1;
+    const here = this.buttons.indexOf(document.activeElement);
+    const columns = Math.sqrt(this.buttons.length), last = this.buttons.length - 1;
     const to = {
       ArrowLeft: here - 1, ArrowRight: here + 1, ArrowUp: here - columns, ArrowDown: here + columns,
       Home: 0, End: last,
@@ -215,10 +238,15 @@ class Page {
 
   // The held image and the walk
 
+  imageOfGrid(number) {
+    const {seed, latents} = this, name = `Image ${number + 1} of seed ${seed}`;
+    return {latent: latents[number], number, seed, name};
+  }
+
   hold(number, isChosen = true) {
     this.setWalking(false);
-    const name = `Image ${number + 1} of seed ${this.seed}`;
-    this.held = {latent: this.latents[number], number, seed: this.seed, name};
+    this.held = this.imageOfGrid(number);
+    const {name} = this.held;
     this.leg = null;
     $('held-name').textContent = name;
     this.markHeld();
@@ -265,8 +293,7 @@ class Page {
 
   startLeg(from) {
     const number = from.seed === this.seed ? (from.number + 1) % this.latents.length : 0;
-    const to = {latent: this.latents[number], number, seed: this.seed, name: `Image ${number + 1} of seed ${this.seed}`};
-    this.leg = {from, to, share: 0};
+    this.leg = {from, to: this.imageOfGrid(number), share: 0};
     $('held-name').textContent = `From ${from.name.toLowerCase()} to image ${number + 1}`;
   }
 
@@ -277,28 +304,34 @@ class Page {
 
   // Files
 
+  saveImage() {
+    save(enlarged([$('image')], 1, SAVED_SIDE.image), `${$('held-name').textContent}.png`);
+  }
+
   saveGrid() {
-    const canvases = this.buttons.map(button => button.firstChild);
+    const canvases = this.canvases();
     save(enlarged(canvases, Math.sqrt(canvases.length), SAVED_SIDE.grid), `Seed ${this.seed}.png`);
   }
 }
 
 /** Return a canvas with canvases in rows of `columns`, as many whole times as large as fits a side. */
 function enlarged(canvases, columns, side) {
-  const {width, height} = canvases[0], factor = Math.max(1, Math.floor(side / (columns * Math.max(width, height))));
-  const result = element('canvas', {width: columns * width * factor, height: columns * height * factor});
+  const {width, height} = canvases[0], fitting = side / (columns * Math.max(width, height));
+  const factor = Math.max(1, Math.floor(fitting)), w = width * factor, h = height * factor;
+  const result = element('canvas', {width: columns * w, height: columns * h});
   const context = result.getContext('2d');
   context.imageSmoothingEnabled = false;
-  canvases.forEach((canvas, i) => context.drawImage(
-    canvas, (i % columns) * width * factor, Math.floor(i / columns) * height * factor, width * factor, height * factor,
-  ));
+  canvases.forEach((canvas, i) => {
+    context.drawImage(canvas, (i % columns) * w, Math.floor(i / columns) * h, w, h);
+  });
   return result;
 }
 
 /** Let the reader save a canvas as a PNG file. */
 function save(canvas, name) {
   canvas.toBlob(blob => {
-    const link = element('a', {href: URL.createObjectURL(blob), download: name.toLowerCase().replaceAll(' ', '-')});
+    const download = name.toLowerCase().replaceAll(' ', '-');
+    const link = element('a', {href: URL.createObjectURL(blob), download});
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   });
