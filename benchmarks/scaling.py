@@ -23,21 +23,17 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+import step
 from measuring import summary
-from step import gflop
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from facegen.cluster import Cluster, Peers  # noqa: E402
+from facegen.cluster import WAIT_MINUTES, Cluster, Peers  # noqa: E402
 from facegen.recipes import RECIPES, recipe_named  # noqa: E402
 
 CHANNELS = 3
@@ -116,7 +112,7 @@ def plan(options):
     for side in options.plan_sizes:
         recipe = recipe_named(options.recipe, side)
         weights, small = counts(recipe)
-        per_image = gflop(recipe, CHANNELS)
+        per_image = step.gflop(recipe, CHANNELS)
         for batch_size, workers in itertools.product(options.plan_batches, options.plan_workers):
             line = planned(weights, small, per_image, batch_size, workers)
             about = {
@@ -136,23 +132,10 @@ def train(recipe, steps):
     """Return the seconds of a step of this process, alone or in the cluster of TF_CONFIG."""
     from facegen import distribution, notebook
 
-    rng, asked_at, side = np.random.default_rng(0), [], recipe.image_size
-    images = rng.random([2 * recipe.batch_size, side, side, CHANNELS], np.float32) - 0.5
-
-    def get_batches(batch_size, *, epoch, start=0, rows=slice(None)):
-        while True:
-            asked_at.append(time.perf_counter())
-            yield images[rng.integers(0, len(images), batch_size)[rows]]
-
-    functions, total = notebook.definitions(), WARM_UP + steps + 1
+    functions = notebook.definitions()
     distribution.distribute(functions, Cluster.named_by(os.environ))
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        functions.train(
-            None, recipe.batch_size, recipe.z_dim, recipe.learning_rate, recipe.beta1, get_batches,
-            (60_000, side, side, CHANNELS), 'RGB', recipe=recipe, max_steps=total,
-            show_every=10 * total, run_dir=f'{folder}/run',
-        )  # fmt: skip
-    return (asked_at[WARM_UP + steps] - asked_at[WARM_UP]) / steps
+    speed = step.ours(CHANNELS, steps, recipe, warm_up=WARM_UP, functions=functions)
+    return recipe.batch_size / speed
 
 
 def exchange(recipe, steps):
@@ -164,7 +147,7 @@ def exchange(recipe, steps):
     cluster = Cluster.named_by(os.environ)
     if cluster is None:
         return 0.0
-    with Peers(cluster, distribution.WAIT_MINUTES) as peers, tf.Graph().as_default() as graph:
+    with Peers(cluster, WAIT_MINUTES) as peers, tf.Graph().as_default() as graph:
         peers.meet({})
         strategy = distribution.strategy_of(cluster)
         with strategy.scope():
@@ -177,8 +160,8 @@ def exchange(recipe, steps):
         sess, _ = distribution.session_among(peers, strategy, graph, session.config())
         with sess:
             sess.run(initialize)
-            for step in range(WARM_UP + steps):
-                if step == WARM_UP:
+            for number in range(WARM_UP + steps):
+                if number == WARM_UP:
                     started = time.perf_counter()
                 sess.run(totals)
             seconds = (time.perf_counter() - started) / steps

@@ -71,20 +71,20 @@ def of_classic(channels, steps, changes):
     return ours(channels, steps, replace(CLASSIC, **changes))
 
 
-def ours(channels, steps, recipe, *, warm_up=WARM_UP):
-    """Return the images per second of `train` of the notebook by a recipe."""
+def ours(channels, steps, recipe, *, warm_up=WARM_UP, functions=None):
+    """Return the images per second of `train` by a recipe, that of the notebook or of its `functions`."""
     from facegen import notebook
 
     side, asked_at = recipe.image_size, []
 
-    def get_batches(batch_size):
+    def get_batches(batch_size, *, rows=slice(None)):
         for images, _ in batches(channels, side, batch_size):
             asked_at.append(time.perf_counter())
-            yield images / 2
+            yield images[rows] / 2
 
     total = warm_up + steps + 1
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        notebook.definitions().train(
+        (functions or notebook.definitions()).train(
             None, recipe.batch_size, recipe.z_dim, recipe.learning_rate, recipe.beta1, get_batches,
             (60_000, side, side, channels),
             {1: 'L', 3: 'RGB'}[channels], recipe=recipe, max_steps=total, show_every=10 * total,

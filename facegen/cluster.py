@@ -16,12 +16,11 @@ import threading
 import time
 from typing import NamedTuple
 
-from facegen.run import DECIDE_NOTHING, differences
-
 JOBS = 'chief', 'worker'  # in the order in which TensorFlow counts their processes
 # Without a chief, the first worker is the chief.
 EXAMPLE = '\'{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}\''
-MAY_DIFFER = {*DECIDE_NOTHING, 'python', 'device'}  # settings, from process to process
+WAIT_MINUTES = 10.0  # for the other processes, unless told otherwise
+MAY_DIFFER = {'python', 'device'}  # settings, from process to process
 HELLO_SECONDS = 5  # in which a process that has connected must say who it is
 RETRY_SECONDS = 0.25
 LONGEST_LINE = 1 << 20  # bytes
@@ -238,6 +237,9 @@ class Peers:
 
     def judge(self, theirs, hello):
         """Return (process, why it is refused or None) of what it said."""
+        # Here, so that --help is not slower for it
+        from facegen.run import DECIDE_NOTHING, differences
+
         if not isinstance(theirs, dict) or theirs.keys() != hello.keys():
             return None, 'this port waits for the workers of a training'
         if theirs['cluster'] != hello['cluster']:
@@ -247,7 +249,7 @@ class Peers:
         )
         if process is None or process in self.lines:
             return None, f'there is another process that says it is {theirs["task"]}'
-        names = sorted({*theirs['settings'], *hello['settings']} - MAY_DIFFER)
+        names = sorted({*theirs['settings'], *hello['settings']} - {*DECIDE_NOTHING, *MAY_DIFFER})
         if unequal := differences(hello['settings'], theirs['settings'], names):
             text = '; '.join(unequal).replace(', was ', ', of the chief ')
             print(f'{process} is refused: {text}')

@@ -24,7 +24,7 @@ from types import SimpleNamespace
 from facegen import replicas, session
 from facegen.batches import flipped, random_keys
 from facegen.checkpoint import UNREAD, Checkpoints
-from facegen.cluster import Peers
+from facegen.cluster import WAIT_MINUTES, Peers
 from facegen.files import to_json
 from facegen.losses import D_OUTPUTS
 from facegen.run import START, Position
@@ -32,7 +32,6 @@ from facegen.sampling import latents
 from facegen.session import tf
 from facegen.training import Training
 
-WAIT_MINUTES = 10.0
 SECONDS_TO_KNOW = 10  # who has ended, after a step has failed because of that
 SHARED = len(astuple(START))  # numbers at most that `ClusterCheckpoints.sums` adds up
 

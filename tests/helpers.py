@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -176,6 +177,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+
+def free_addresses(count):
+    """Return addresses on loopback whose ports nobody uses."""
+    sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(count)]
+    addresses = [f'127.0.0.1:{each.getsockname()[1]}' for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
 
 
 # Trainings in other processes ---------------------------------------------------------------------

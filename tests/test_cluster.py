@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from helpers import free_addresses
 
 from conftest import ROOT
 from facegen import cluster as cluster_module
@@ -103,11 +104,7 @@ def test_the_command_line_refuses_it_in_one_line_at_once():
 @pytest.fixture
 def jobs():
     """Three processes on loopback, with ports that nobody uses."""
-    sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(3)]
-    addresses = [f'127.0.0.1:{each.getsockname()[1]}' for each in sockets]
-    for each in sockets:
-        each.close()
-    return {'worker': addresses}
+    return {'worker': free_addresses(3)}
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import trainer
-from helpers import Trainer, contents, logged, wait_for
+from helpers import Trainer, contents, free_addresses, logged, wait_for
 
 from conftest import ROOT
 from facegen import distribution, sampling, session
@@ -167,15 +166,6 @@ def nothing_left(request):
                 process.wait()
 
 
-def free_addresses(count):
-    """Return addresses on loopback whose ports nobody uses."""
-    sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(count)]
-    addresses = [f'127.0.0.1:{each.getsockname()[1]}' for each in sockets]
-    for each in sockets:
-        each.close()
-    return addresses
-
-
 def tf_configs(count, *, chief=False):
     """Return the TF_CONFIG of each process of a new cluster, with or without a task of type chief."""
     addresses = free_addresses(count)
@@ -229,16 +219,19 @@ def uninterrupted(processes, tmp_path_factory):
     return in_cluster(processes[:2], tmp_path_factory.mktemp('uninterrupted') / 'run')
 
 
-def assert_lost(ends, killed, address):
-    """Fail unless all but the killed process ended with one message that names it."""
+def assert_all_end(processes, killed, address):
+    """Kill one; fail unless all others end in time, with one message that names it."""
+    os.kill(processes[killed].child, signal.SIGKILL)
+    killed_at = time.monotonic()
+    ends = [process.wait(SECONDS) for process in processes]
+    assert time.monotonic() - killed_at < SECONDS_TO_END
+    lost = rf'worker {killed} \({address}\) has ended.*--resume'
     for number, (status, printed) in enumerate(ends):
         if number == killed:
             assert status == -signal.SIGKILL
         else:
             assert status == 1, printed
-            assert re.search(rf'worker {killed} \({address}\) has ended.*--resume', printed), (
-                printed
-            )
+            assert re.search(lost, printed), printed
 
 
 @pytest.mark.slow
@@ -250,11 +243,7 @@ def test_a_killed_worker_ends_the_other_and_both_go_on_to_the_bit(
     folder, pair, configs = tmp_path / 'run', processes[:2], tf_configs(2)
     start_all(pair, folder, configs)
     wait_for(logged(folder, 9))
-    os.kill(pair[killed].child, signal.SIGKILL)
-    killed_at = time.monotonic()
-    ends = [process.wait(SECONDS) for process in pair]
-    assert time.monotonic() - killed_at < SECONDS_TO_END
-    assert_lost(ends, killed, configs[0]['cluster']['worker'][killed])
+    assert_all_end(pair, killed, configs[0]['cluster']['worker'][killed])
     in_cluster(pair, folder)
     assert contents(folder) == contents(uninterrupted)
 
@@ -268,11 +257,7 @@ def test_no_worker_waits_for_one_that_is_gone(processes, tmp_path, killed):
         processes, folder, configs, epochs=10**6, recipe={'batch_size': 6, 'rate_decay': False}
     )
     wait_for(logged(folder, 9))
-    os.kill(processes[killed].child, signal.SIGKILL)
-    killed_at = time.monotonic()
-    ends = [process.wait(SECONDS) for process in processes]
-    assert time.monotonic() - killed_at < SECONDS_TO_END
-    assert_lost(ends, killed, configs[0]['cluster']['worker'][killed])
+    assert_all_end(processes, killed, configs[0]['cluster']['worker'][killed])
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from facegen.cli.options import (
     setting,
     whole_number,
 )
+from facegen.cluster import WAIT_MINUTES, Cluster
 from facegen.recipes import RECIPES, recipe_named, renamed
 
 HELP = 'train a GAN and leave a run folder'
@@ -139,14 +140,13 @@ def add_cluster_options(parser):
     parser.add_argument(
         '--wait-minutes',
         type=float,
-        default=10.0,
+        default=WAIT_MINUTES,
         help='on several machines (TF_CONFIG): how long to wait for the others at most',
     )
 
 
 def run(arguments):
     """Train as the notebook does; print the run folder."""
-    from facegen.cluster import Cluster
     from facegen.data.sources import DATASETS
 
     options = vars(arguments)

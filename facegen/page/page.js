@@ -5,7 +5,6 @@ const TOO_OLD = 'This browser is too old to draw the images: '
 const DAMAGED = 'This file is damaged, so no images can be drawn. '
   + 'Fetch it again where it came from.';
 const COUNTS = [1, 4, 9, 16, 25, 36, 49, 64, 100]; // of images in the grid
-const REACH = 3; // of a direction, either way
 const SECONDS = 2.5; // from one image to the next
 const SAVED_SIDE = {grid: 1024, image: 512}; // pixels that a saved file is enlarged to at most
 
@@ -75,7 +74,7 @@ class Page {
   }
 
   makeControls() {
-    const {count, classes, classesName, directions} = this.words;
+    const {count, classes, classesName, directions, reach} = this.words;
     for (const n of COUNTS) $('count').append(new Option(n, n, n === count, n === count));
     if (classes.length) {
       $('digit-row').hidden = false;
@@ -85,7 +84,7 @@ class Page {
     }
     directions.forEach((_, i) => {
       const input = element('input', {
-        type: 'range', min: -REACH, max: REACH, step: 0.1, defaultValue: 0,
+        type: 'range', min: -reach, max: reach, step: 0.1, defaultValue: 0,
         id: `direction-${i + 1}`,
       });
       const name = element('span', {textContent: `Direction ${i + 1}`});

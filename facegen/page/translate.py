@@ -20,12 +20,7 @@ MOVES = (  # operations whose results are numbers of their inputs, or zeros, in 
     'Tile', 'Transpose',
 )  # fmt: skip
 SHAPES = ('Rank', 'Shape', 'ShapeN', 'Size')  # whose results do not depend on the numbers
-LINEAR = (
-    'Dense',
-    'Convolution',
-    'Transposed',
-    'Affine',
-)  # layers that end with a scale and a shift
+LINEAR = 'Dense', 'Convolution', 'Transposed', 'Affine'  # layers that end with a scale and a shift
 ARRAYS = ('kernel', 'scale', 'shift', 'places', 'values')  # settings of layers that are arrays
 MOST_PLACES = 1 << 22  # numbers of an image, twice as many of which float32 can count
 ONE, ZERO = np.ones(1), np.zeros(1)

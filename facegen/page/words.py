@@ -6,18 +6,15 @@ import numpy as np
 
 from facegen.digits import CLASSES, digit_features
 from facegen.directions import directions_of
+from facegen.explore import DIRECTIONS, REACH
 from facegen.images import are_digits
 from facegen.latent_figures import kept_numbers
 from facegen.recipes import RECIPES, recipe_named
 from facegen.sampling import latents
 from facegen.screen import say
 
-DIRECTIONS = 4
-LARGE, FEW, MANY = (
-    64,
-    9,
-    25,
-)  # pixels of images of which a page shows few at first; many of smaller ones
+LARGE = 64  # pixels of images of which a page shows few at first, and many of smaller ones
+FEW, MANY = 9, 25
 TRIED = 50  # images of a category, from which its digit is seen
 SURE = 0.9  # share of them that show one digit
 MOST_CHANGES = 3  # settings in which a recipe may differ from one with a name and still go by it
@@ -43,7 +40,7 @@ def words_of(run, generator, weights):
     """
     recipe = run.recipe()
     height, width, channels = generator.samples.shape.as_list()[1:]
-    kind = kind_of(run)
+    kind, kept = kind_of(run), kept_numbers(recipe, generator.z_dim)
     return {
         'title': TITLES[kind],
         'lead': LEADS[kind],
@@ -51,11 +48,12 @@ def words_of(run, generator, weights):
         'zDim': int(generator.z_dim),
         'shape': [height, width, channels],
         'count': FEW if height >= LARGE else MANY,
-        'kept': kept_numbers(recipe, generator.z_dim),
+        'kept': kept,
         'categories': recipe.z_categories,
         'classesName': 'Digit' if kind == 'digits' else 'Kind',
         'classes': classes_of(generator, recipe.z_categories, kind),
-        'directions': directions(generator, kept_numbers(recipe, generator.z_dim)),
+        'directions': directions(generator, kept),
+        'reach': REACH,
     }
 
 
