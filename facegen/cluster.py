@@ -301,6 +301,14 @@ class Peers:
         Raises ProcessLostError if one has ended, ConnectionError if one cannot be reached, for which
         TensorFlow would wait forever.
         """
+        self.meet_again()
+        self.check_connections()
+        self.meet_again()  # or one that fails now might seem to others not to be reached
+        self.watcher = threading.Thread(target=self.watch, daemon=True)
+        self.watcher.start()
+
+    def meet_again(self):
+        """Wait until every process has come here; raise ProcessLostError if one has ended."""
         if self.cluster.is_chief:
             for process, line in self.lines.items():
                 self.expect(process, line, 'ready')
@@ -308,6 +316,9 @@ class Peers:
         else:
             self.tell({'ready': True})
             self.expect(self.cluster.chief, self.lines[self.cluster.chief], 'begin')
+
+    def check_connections(self):
+        """Raise ConnectionError if a server of another process cannot be reached."""
         for process in self.cluster.processes:
             if process == self.cluster.own:
                 continue
@@ -318,8 +329,6 @@ class Peers:
                     f'{process} cannot be reached from {self.cluster.own} ({error}); let all machines of '
                     'TF_CONFIG connect to each other at these ports'
                 ) from error
-        self.watcher = threading.Thread(target=self.watch, daemon=True)
-        self.watcher.start()
 
     def expect(self, process, line, word):
         """Read a message with that word from a process; raise ProcessLostError if it has ended."""
