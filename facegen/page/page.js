@@ -268,6 +268,7 @@ class Page {
     $('walk').textContent = walking ? 'Pause walk' : 'Play walk';
     $('state').textContent = walking ? 'Walking' : 'The walk pauses';
     if (!walking) return;
+    if (!this.leg) this.startLeg(this.held);
     this.before = performance.now();
     this.goOn();
   }
@@ -276,7 +277,6 @@ class Page {
   goOn() {
     requestAnimationFrame(now => {
       if (!this.walking) return;
-      if (!this.leg) this.startLeg(this.held);
       const share = (now - this.before) / 1000 / SECONDS;
       if (isStill.matches) { // without motion: the images of the grid themselves, one after another
         if (share < 1) return void setTimeout(() => this.goOn(), 100);
