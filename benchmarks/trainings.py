@@ -6,6 +6,7 @@ machine, in the same settings, is left out, so an interrupted benchmark goes on 
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -82,21 +83,24 @@ def opened(case, seed, data_dir):
     return helper.Dataset(case.dataset, some, **options), whole.pixels
 
 
-def trained(case, seed, precision, data_dir, judge_python=None):
+def trained(case, seed, precision, data_dir, *, runs=None, judge_python=None):
     """Train once, in this process; return what there is to log of it.
 
-    `judge_python` is the interpreter of `judged`, which looks at the images of the end.
+    The run is kept in the folder `runs`, and if it lies there already, the training goes on where it
+    was stopped. `judge_python` is the interpreter of `judged`, which looks at the images of the end.
+
+    Raises SystemExit where a signal stops the training.
     """
     from facegen import notebook, training
     from facegen.evaluation import QuickEvaluation, evaluate, has_collapsed
     from facegen.metrics import memorising
     from facegen.run import RunFolder
     from facegen.sampling import generate
-    from facegen.stopping import Stop
+    from facegen.stopping import stop_signals
 
     recipe = settings_of(case, precision)
     dataset, reference = opened(case, seed, data_dir)
-    quick, seen = QuickEvaluation(case.dataset, dataset.pixels), []
+    quick = QuickEvaluation(case.dataset, dataset.pixels)
 
     def look(images):
         seen.append(quick(images))
@@ -107,18 +111,23 @@ def trained(case, seed, precision, data_dir, judge_python=None):
     started = time.monotonic()
     functions = notebook.definitions()
     limits = {'epoch_count': None, **dict(case.limits or [('epoch_count', epochs_of(case))])}
-    unstoppable = patch.object(training, 'stop_signals', lambda: nullcontext(Stop()))
-    with unstoppable, tempfile.TemporaryDirectory() as folder:  # a stopped training is no result
-        run, is_over, diverged = RunFolder(Path(folder, 'run')), False, False
+    with ExitStack() as stack:
+        folder = Path(runs or stack.enter_context(tempfile.TemporaryDirectory()))
+        run, is_over, diverged = RunFolder(folder / name_of(case, seed, precision)), False, False
+        seen = run.scores()
+        stop = stack.enter_context(stop_signals())
+        stack.enter_context(patch.object(training, 'stop_signals', lambda: nullcontext(stop)))
         try:
             functions.train(
                 batch_size=recipe.batch_size, z_dim=recipe.z_dim, beta1=recipe.beta1,
                 learning_rate=recipe.learning_rate, get_batches=dataset.get_batches,
                 data_shape=dataset.shape, data_image_mode=dataset.image_mode, recipe=recipe,
-                seed=seed, run_dir=run.path, evaluation=look,
+                seed=seed, run_dir=run.path, resume=True, evaluation=look,
                 show_every=case.looked_at or 500, **limits,
             )  # fmt: skip
             is_over = True
+            if stop.requested:
+                raise SystemExit(f'stopped after step {run.logged_steps():,}')
         except SeenError:
             pass
         except FloatingPointError:  # NaN or infinity, again and again
@@ -141,6 +150,13 @@ def trained(case, seed, precision, data_dir, judge_python=None):
         'scores': {score: round(scores[score], 4) for score in KEPT if score in scores},
         **judgement,
     }
+
+
+def name_of(case, seed, precision):
+    """Return the name of a training's folder: other settings make another."""
+    settings = json.dumps(task(case, seed, precision)['settings'], sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    return f'{case.recipe}-{case.image_size}-{seed}-{precision}-{digest}'
 
 
 def judged(images, real, python):
@@ -227,8 +243,9 @@ class Trainings:
         job = [line['case'], line['seed'], line['precision']]
         command = [sys.executable, self.script, '--train', json.dumps(job)]
         command += ['--cores', *map(str, cores), '--data-dir', str(self.options.data_dir)]
-        if self.options.judge_python:
-            command += ['--judge-python', self.options.judge_python]
+        for option in 'runs', 'judge_python':
+            if value := getattr(self.options, option):
+                command += [f'--{option.replace("_", "-")}', str(value)]
         pipe = subprocess.PIPE
         child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
         self.children.add(child)
@@ -302,6 +319,9 @@ def main(script, about, cases, table, *, default=None):
     parser.add_argument('--log', type=Path, default=Path(script).with_suffix('.jsonl'))
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
     parser.add_argument(
+        '--runs', type=Path, help='keep run folders here, and go on with those that were stopped'
+    )
+    parser.add_argument(
         '--judge-python', help='a Python with dlib, which judges faces too (see judge.py)'
     )
     parser.add_argument('--table', action='store_true')
@@ -315,7 +335,10 @@ def main(script, about, cases, table, *, default=None):
         if options.cores:
             os.sched_setaffinity(0, options.cores)
         name, *rest = options.train
-        line = trained(cases[name], *rest, options.data_dir, options.judge_python)
+        line = trained(
+            cases[name], *rest, options.data_dir, runs=options.runs,
+            judge_python=options.judge_python,
+        )  # fmt: skip
         print(json.dumps(line))
         return 0
     return measure(script, cases, options)

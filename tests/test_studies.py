@@ -58,6 +58,20 @@ def test_a_part_of_the_faces_at_another_size(studies, sample_data):
     assert line['scores']['frechet_distance'] > 10
 
 
+@pytest.mark.slow
+def test_a_stopped_training_goes_on_where_it_was(studies, sample_data, stop_at, tmp_path):
+    trainings = importlib.import_module('trainings')
+    case = trainings.Case('faces', 'celeba', 1, limits=(('max_steps', 4),), images=70)
+    arguments = case, 1, 'float32', sample_data
+    unbroken = trainings.trained(*arguments, runs=tmp_path / 'unbroken')
+    stop_at(2)
+    with pytest.raises(SystemExit, match='stopped after step 2'):
+        trainings.trained(*arguments, runs=tmp_path / 'stopped')
+    resumed = trainings.trained(*arguments, runs=tmp_path / 'stopped')
+    assert resumed | {'seconds': unbroken['seconds']} == unbroken
+    assert [len(list((tmp_path / runs).iterdir())) for runs in ('unbroken', 'stopped')] == [1, 1]
+
+
 def test_the_kernel_distance_of_the_judge_is_that_of_the_project(studies):
     """Both are unbiased, with the kernel (x y / d + 1)^3."""
     import numpy as np
