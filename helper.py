@@ -15,6 +15,7 @@ in `facegen/data/`:
 5. `listing.py`: which files of a folder are read. `crop.py`: `get_image`, the crop of the face and its
    28x28 pixels. `decode.py`: many files on all CPUs.
 6. `cache.py`: the pixels of all images as bytes in one file, made once and mapped into memory.
+   `shards.py`: many processes and machines decode a large set together.
 7. `dataset.py`: `Dataset.get_batches`, shuffled by the seed and the epoch, in [-0.5, 0.5].
 
 Whatever is written there appears under its final name only when it is complete, so a killed process

@@ -388,7 +388,7 @@ def test_full_disk_while_the_cache_is_written(faces, capsys, monkeypatch):
     """Decoding goes on in a temporary file, which may lie on another disk."""
     write = cache.write_pixels
 
-    def full(pictures, keys, file):
+    def full(pictures, keys, file, shards):
         monkeypatch.setattr(cache, 'write_pixels', write)
         raise OSError(errno.ENOSPC, 'No space left on device')
 

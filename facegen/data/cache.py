@@ -7,15 +7,16 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from facegen.data.listing import GONE, Listing, current_state, is_folder, summary_of
+from facegen.data.shards import decode_to, shards_of
 from facegen.files import PARTIAL, UNWRITABLE, complete, flush_to_disk, locked, mapped, remove
-from facegen.screen import progress, say
+from facegen.screen import say
 
 PIXELS, HEADER, STATES = 'pixels.u8', 'header.json', 'states.npy'  # the files of a cache
 SECONDS_TO_LOOK = 0.8  # for changes when a cache is opened: 200,000 local files take 0.6 s
@@ -59,7 +60,14 @@ def open_or_decode(image_set, *, anew=False):
     listing = image_set.find()
     if not listing.keys:
         raise no_images(image_set, listing.left_out)
+    states = np.array(list(listing.states.values()), np.int64)
+    folder = root / f'{key}-{short_hash(states.tobytes())}'
+    shards = shards_of(image_set, listing.keys, folder.with_name(f'.{folder.name}.shards'))
     try:
+        if shards:
+            if anew:
+                remove(shards.folder)
+            shards.decode(is_over=lambda: not anew and is_open(root, key, image_set))
         with locked(root):
             reason = 'as you ask'
             try:
@@ -70,18 +78,11 @@ def open_or_decode(image_set, *, anew=False):
             stale = list(root.glob(f'{key}-*'))
             if stale:
                 say(f'decoding the images again: {reason}')
-            for old in *stale, *root.glob(f'.*{PARTIAL}'):  # the latter of a killed process
+            others = set(root.glob(f'.{key}-*.shards')) - {shards and shards.folder}
+            for old in *stale, *others, *root.glob(f'.*{PARTIAL}'):  # the last of a killed process
                 with suppress(OSError):  # Windows keeps what a process has mapped
                     remove(old)
-            folder = root / f'{key}-{short_hash(list(listing.states.values()))}'
-            with complete(folder) as unfinished:
-                unfinished.mkdir()
-                with open(unfinished / PIXELS, 'wb') as file:
-                    header = write_pixels(image_set, listing, file)
-                (unfinished / HEADER).write_text(json.dumps(header), encoding='utf-8')
-                np.save(unfinished / STATES, np.array(list(listing.states.values()), np.int64))
-                for name in (PIXELS, HEADER, STATES):
-                    flush_to_disk(unfinished / name)
+            header = write_cache(folder, image_set, listing, states, shards)
             return contents_of(folder / PIXELS, header, image_set)
     except OSError as error:
         if error.errno not in UNWRITABLE or not Path(error.filename or root).is_relative_to(root):
@@ -94,6 +95,21 @@ def open_or_decode(image_set, *, anew=False):
         return contents_of(file, write_pixels(image_set, listing, file), image_set)
 
 
+def write_cache(folder, image_set, listing, states, shards=None):
+    """Write all files of a cache, from its `Shards` where there are some; return its header."""
+    with complete(folder) as unfinished:
+        unfinished.mkdir()
+        with open(unfinished / PIXELS, 'wb') as file:
+            header = write_pixels(image_set, listing, file, shards)
+        (unfinished / HEADER).write_text(json.dumps(header), encoding='utf-8')
+        np.save(unfinished / STATES, states)
+        for name in (PIXELS, HEADER, STATES):
+            flush_to_disk(unfinished / name)
+    if shards:
+        remove(shards.folder)
+    return header
+
+
 def open_cache(root, key, image_set):
     """Return the `Contents` of the cache that fits; raise LookupError, saying why, if none does."""
     reason = f'{root} holds none'
@@ -104,6 +120,15 @@ def open_cache(root, key, image_set):
             except LookupError as error:
                 reason = error
     raise LookupError(reason)
+
+
+def is_open(root, key, image_set):
+    """Tell whether there is a cache that fits."""
+    try:
+        open_cache(root, key, image_set)
+    except LookupError:
+        return False
+    return True
 
 
 def open_folder(folder, image_set):
@@ -171,34 +196,36 @@ def contents_of(file, header, image_set):
     return Contents(pixels, skipped, notes, header['sha256'])
 
 
-def write_pixels(image_set, listing, file):
-    """Decode the images of a `Listing` into `file` and return the header that describes it."""
-    keys, digest, count, skipped, notes = listing.keys, hashlib.sha256(), 0, [], {}
-    bar = progress(total=len(keys), unit='image', desc=f'decoding {image_set.name}')
-    with bar, closing(image_set.decode(keys)) as chunks:
-        for decoded in chunks:
-            file.write(decoded.images)
-            digest.update(decoded.images)
-            first = count + len(skipped)
-            count += len(decoded.images)
-            skipped += [(keys[first + position], reason) for position, reason in decoded.skipped]
-            for kind, level in decoded.notes:
-                number, greatest = notes.get(kind, (0, 0))
-                notes[kind] = number + 1, max(greatest, level)
-            bar.update(len(decoded.images) + len(decoded.skipped))
-    if not count:
-        raise no_images(image_set, skipped + listing.left_out)
+def write_pixels(image_set, listing, file, shards=None):
+    """Decode the images of a `Listing` into a file, or join their `Shards`; return its header."""
+    hashed = HashedFile(file)
+    images = shards.write_to(hashed) if shards else decode_to(hashed, image_set, listing.keys)
+    if not images.count:
+        raise no_images(image_set, images.skipped + listing.left_out)
     file.flush()
     return {
-        'shape': [count, *image_set.shape],
+        'shape': [images.count, *image_set.shape],
         'mode': image_set.mode,
         'rule': image_set.rule,
-        'sha256': digest.hexdigest(),
-        'skipped': skipped,
+        'sha256': hashed.digest.hexdigest(),
+        'skipped': images.skipped,
         'left_out': listing.left_out,
-        'notes': notes,
+        'notes': images.notes,
         'watched': list(listing.states),
     }
+
+
+class HashedFile:
+    """A file that is written to, and the SHA-256 digest of what was."""
+
+    def __init__(self, file):
+        """Begin with nothing."""
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, content):
+        """Append bytes."""
+        self.file.write(content)
+        self.digest.update(content)
 
 
 def no_images(image_set, left_out):
@@ -209,5 +236,6 @@ def no_images(image_set, left_out):
 
 
 def short_hash(values):
-    """Return 12 hexadecimal digits that differ for different values."""
-    return hashlib.sha256(str(values).encode()).hexdigest()[:12]
+    """Return 12 hexadecimal digits that differ for different bytes or, as text, values."""
+    content = values if isinstance(values, bytes) else str(values).encode()
+    return hashlib.sha256(content).hexdigest()[:12]

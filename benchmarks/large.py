@@ -1,0 +1,112 @@
+"""Millions of images: time and memory to list, decode, open and pass them.
+
+The sample faces, linked again and again under new names, stand for a set of `--count` images. All its
+files are listed and looked at, and one shard of them is decoded. The pixels of the whole set would need
+61 GB for five million images of 64x64: in their place stand zeros in a sparse file, which needs none.
+Each step runs in a process of its own and prints one JSON line. Its memory is the most that it needed
+(proportional set size, on Linux) above the interpreter with `helper` imported; of decoding, that of all
+its processes together.
+
+    python benchmarks/large.py [--count 5000000] [--side 64] [--data-dir data]
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from unittest.mock import patch
+
+from data import linked
+from measuring import ROOT, in_process, machine, peak_memory_of_children
+
+sys.path.insert(0, str(ROOT))
+
+import helper
+from facegen.data import cache, shards
+from facegen.data.listing import list_images
+
+BATCH = 64
+
+
+def nothing(folder, side):
+    """Return nothing after a second, in which the memory of the interpreter is seen."""
+    time.sleep(1)
+    return {}
+
+
+def listing(folder, side):
+    """List all files, as the first process does that wants them."""
+    return {'images': len(list_images(folder).keys)}
+
+
+def shard(folder, side):
+    """Decode the images of one shard."""
+    files = [Path(folder, name) for name in list_images(folder).keys[: shards.SHARD]]
+    return {'images': len(helper.Dataset('celeba', files, width=side, height=side).pixels)}
+
+
+def cache_of_zeros(folder, side):
+    """Make a cache, with all that belongs to it but the pixels."""
+
+    def zeros(hashed, image_set, keys):
+        height, width, channels = image_set.shape
+        hashed.file.truncate(len(keys) * height * width * channels)
+        return shards.Images(len(keys), [], {})
+
+    with patch.object(cache, 'shards_of'), patch.object(cache, 'decode_to', zeros):
+        cache.shards_of.return_value = None
+        return {'images': len(helper.Dataset('celeba', folder, width=side, height=side).pixels)}
+
+
+def opening(folder, side):
+    """Open the cache, which looks for changes."""
+    return {'images': len(helper.Dataset('celeba', folder, width=side, height=side).pixels)}
+
+
+def epoch(folder, side):
+    """Pass all images, in shuffled batches."""
+    dataset = helper.Dataset('celeba', folder, width=side, height=side)
+    return {'images': sum(len(images) for images in dataset.get_batches(BATCH, epoch=0))}
+
+
+STEPS = {step.__name__: step for step in (nothing, listing, shard, cache_of_zeros, opening, epoch)}
+
+
+def main():
+    """Measure all steps, or take one, as a process of its own."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--count', type=int, default=5_000_000)
+    parser.add_argument('--side', type=int, default=64, help='of the images, in pixels')
+    parser.add_argument('--data-dir', type=Path, default=ROOT / 'data')
+    parser.add_argument('--step', nargs=2, metavar=('NAME', 'PATH'), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        name, folder = options.step
+        started = time.perf_counter()
+        with redirect_stdout(sys.stderr):
+            result = STEPS[name](folder, options.side)
+        print(json.dumps({**result, 'seconds': round(time.perf_counter() - started, 1)}))
+        return
+    with redirect_stdout(sys.stderr):
+        sample = helper.download_extract('celeba', options.data_dir, data='sample')
+    with tempfile.TemporaryDirectory(dir=options.data_dir) as folder:
+        files, interpreter = Path(folder, 'faces'), 0
+        linked(sample, options.count, files)
+        for name in STEPS:
+            with peak_memory_of_children() as peak:
+                result = in_process(__file__, '--step', name, files, '--side', options.side)
+            if name == 'nothing':
+                interpreter = peak()
+                continue
+            line = {'benchmark': 'large', 'step': name, 'side': options.side, **result}
+            line |= {'megabytes': round(peak() - interpreter), 'machine': machine()}
+            print(json.dumps(line), flush=True)
+
+
+if __name__ == '__main__':
+    main()
