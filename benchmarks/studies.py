@@ -9,7 +9,9 @@ images too (judge.py).
     python benchmarks/studies.py --cases hour-faces-64 hour-dcgan-64 --judge-python PYTHON
     python benchmarks/studies.py --table
 
-The cases `hour-…` train for an hour on all cores, and only if they are asked for. `batch-128` is also the
+The cases `hour-…` are trained only if they are asked for. They see as many images as one training sees
+in an hour on both cores of the machine that RESULTS.md names (`sizes.py` says how many a second), so that they come
+out the same beside others. With `--runs FOLDER`, their runs are kept. `batch-128` is also the
 cross-entropy beside `least-squares`, and `augmentation-none-999` has no dropout.
 """
 
@@ -20,7 +22,8 @@ from trainings import Case, main, of_case  # isort: skip  # it finds facegen
 from facegen.recipes import AUGMENTATIONS, recipe_named  # isort: skip
 
 SEEDS = 3
-SHOWN = 100_000  # images, that a training of a study sees
+SHOWN = 64_000  # images, that a training of a study sees: a whole number of batches of each size
+SHOWN_IN_AN_HOUR = {'faces': 226_800, 'dcgan': 147_240}  # of 64 pixels: 63.0 and 40.9 a second
 COUNTS = 100, 300, 999  # images that augmentations are tried with
 
 
@@ -33,9 +36,11 @@ def study(recipe, image_size=28, images=None, **changes):
     )  # fmt: skip
 
 
-def hour(recipe, image_size, **changes):
-    """Return a case that is trained for an hour."""
-    return study(recipe, image_size, **changes)._replace(limits=(('minutes', 60),))
+def hour(recipe):
+    """Return a case at 64 pixels that is shown as many images as in an hour."""
+    case = study(recipe, 64)
+    steps = SHOWN_IN_AN_HOUR[recipe] // recipe_named(recipe, 64).batch_size
+    return case._replace(limits=(('max_steps', steps),), show_every=100)
 
 
 POLICIES = {
@@ -61,7 +66,7 @@ CASES = {
     'least-squares': study('dcgan-least-squares'),
     **{f'dropout-{share}': study('faces', dropout=share) for share in (0.25, 0.5)},
 }
-HOURS = {f'hour-{name}-64': hour(name, 64) for name in ('faces', 'dcgan')}
+HOURS = {f'hour-{recipe}-64': hour(recipe) for recipe in SHOWN_IN_AN_HOUR}
 COLUMNS = {  # heading: (of the other network?, score, factor, digits after the point)
     'Fréchet distance': (False, 'frechet_distance', 1, 2),
     'kernel distance x 1000': (False, 'kernel_distance', 1000, 1),

@@ -53,6 +53,7 @@ class Case(NamedTuple):
     limits: tuple = ()  # of `train`, in place of the epochs, as (name, value)
     precisions: tuple = PRECISIONS
     image_size: int = 28
+    show_every: int = 500  # steps between two evaluations, and two checkpoints
     images: int | None = None  # the first so many of the data set are trained on; None: all
 
 
@@ -123,7 +124,7 @@ def trained(case, seed, precision, data_dir, *, runs=None, judge_python=None):
                 learning_rate=recipe.learning_rate, get_batches=dataset.get_batches,
                 data_shape=dataset.shape, data_image_mode=dataset.image_mode, recipe=recipe,
                 seed=seed, run_dir=run.path, resume=True, evaluation=look,
-                show_every=case.looked_at or 500, **limits,
+                show_every=case.looked_at or case.show_every, **limits,
             )  # fmt: skip
             is_over = True
             if stop.requested:
