@@ -186,7 +186,8 @@ def test_only_images_that_change_are_watched(faces):
     (faces / '.DS_Store').write_bytes(b'of macOS')
     found = list_images(faces)
     assert found.keys == sorted(path.name for path in faces.glob('*.jpg'))
-    assert list(found.states) == ['', *found.keys]
+    assert found.watched == ['', *found.keys]
+    assert found.states.shape == (len(found.watched), 3)
 
 
 def test_image_that_goes_while_they_are_read(folder, monkeypatch):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facegen.data.listing import GONE, Listing, current_state, is_folder, summary_of
+from facegen.data.listing import GONE, current_state, is_folder, summary_of
 from facegen.data.shards import decode_to, shards_of
 from facegen.files import PARTIAL, UNWRITABLE, complete, flush_to_disk, locked, mapped, remove
 from facegen.screen import say
@@ -60,8 +60,7 @@ def open_or_decode(image_set, *, anew=False):
     listing = image_set.find()
     if not listing.keys:
         raise no_images(image_set, listing.left_out)
-    states = np.array(list(listing.states.values()), np.int64)
-    folder = root / f'{key}-{short_hash(states.tobytes())}'
+    folder = root / f'{key}-{short_hash(listing.states.tobytes())}'
     shards = shards_of(image_set, listing.keys, folder.with_name(f'.{folder.name}.shards'))
     try:
         if shards:
@@ -82,7 +81,7 @@ def open_or_decode(image_set, *, anew=False):
             for old in *stale, *others, *root.glob(f'.*{PARTIAL}'):  # the last of a killed process
                 with suppress(OSError):  # Windows keeps what a process has mapped
                     remove(old)
-            header = write_cache(folder, image_set, listing, states, shards)
+            header = write_cache(folder, image_set, listing, shards)
             return contents_of(folder / PIXELS, header, image_set)
     except OSError as error:
         if error.errno not in UNWRITABLE or not Path(error.filename or root).is_relative_to(root):
@@ -95,14 +94,14 @@ def open_or_decode(image_set, *, anew=False):
         return contents_of(file, write_pixels(image_set, listing, file), image_set)
 
 
-def write_cache(folder, image_set, listing, states, shards=None):
+def write_cache(folder, image_set, listing, shards=None):
     """Write all files of a cache, from its `Shards` where there are some; return its header."""
     with complete(folder) as unfinished:
         unfinished.mkdir()
         with open(unfinished / PIXELS, 'wb') as file:
             header = write_pixels(image_set, listing, file, shards)
         (unfinished / HEADER).write_text(json.dumps(header), encoding='utf-8')
-        np.save(unfinished / STATES, states)
+        np.save(unfinished / STATES, listing.states)
         for name in (PIXELS, HEADER, STATES):
             flush_to_disk(unfinished / name)
     if shards:
@@ -147,9 +146,8 @@ def open_folder(folder, image_set):
         raise LookupError(f'{folder} is damaged, or of another version') from error
     if changed is not None:
         # A folder changes too when a file manager leaves a note in it
-        now = image_set.find() if is_folder(changed) else Listing([], {}, [])
-        before = dict(zip(header['watched'], map(tuple, states.tolist()), strict=True))
-        if of_files(now.states) != of_files(before):
+        now = image_set.find() if is_folder(changed) else None
+        if not now or not are_same_files(now, header['watched'], states):
             raise LookupError(f'{image_set.path} has changed')
         header['left_out'] = now.left_out
         contents = contents_of(folder / PIXELS, header, image_set)
@@ -182,9 +180,12 @@ def first_change(image_set, watched, states):
     return None
 
 
-def of_files(states):
-    """Return the states without those of folders."""
-    return {key: state for key, state in states.items() if not is_folder(key)}
+def are_same_files(listing, watched, states):
+    """Tell whether what a `Listing` watches are the same files in the same states, whatever folders are in."""
+    now, before = (sum(map(is_folder, keys)) for keys in (listing.watched, watched))
+    return listing.watched[now:] == watched[before:] and np.array_equal(
+        listing.states[now:], states[before:]
+    )
 
 
 def contents_of(file, header, image_set):
@@ -211,7 +212,7 @@ def write_pixels(image_set, listing, file, shards=None):
         'skipped': images.skipped,
         'left_out': listing.left_out,
         'notes': images.notes,
-        'watched': list(listing.states),
+        'watched': listing.watched,
     }
 
 

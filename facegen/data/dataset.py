@@ -258,7 +258,7 @@ def find_image_set(source, data_files, width, height, options):
                 source.mode,
                 shape,
                 'idx',
-                find=lambda: Listing(range(idx_header(path)[0]), {0: current_state(path)}, []),
+                find=lambda: list_idx(path),
                 locate=lambda _: path,
                 decode=lambda _: decode_idx(path, width, height, source.mode),
             )
@@ -266,6 +266,12 @@ def find_image_set(source, data_files, width, height, options):
     alone = 'alone' if source.read is get_square else None
     decode = partial(decode_files, locate=locate, read=read, alone=alone)
     return ImageSet(path, source.mode, shape, rule, find, locate, decode)
+
+
+def list_idx(path):
+    """Return the `Listing` of an IDX file, whose keys are the numbers of its images."""
+    states = np.array([current_state(path)], np.int64)
+    return Listing(range(idx_header(path)[0]), [0], states, [])
 
 
 def folder_of(file):

@@ -4,10 +4,13 @@ import errno
 import os
 import re
 import stat
+from array import array
 from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 SUFFIXES = '.jpg', '.jpeg', '.png'  # of the published faces; images of one's own may have any
 GONE = -1, -1, -1  # the state of what is not there
@@ -37,10 +40,11 @@ OF_FOLDERS = {
 
 
 class Listing(NamedTuple):
-    """What there is to decode; `states` are {key: state} of whatever changes when images do."""
+    """What there is to decode; what is `watched` changes when images do."""
 
     keys: list | range  # of the images, in order
-    states: dict  # as they were before anything was read
+    watched: list  # keys, those of folders first
+    states: np.ndarray  # int64 [n, 3], of what is watched, before anything was read
     left_out: list[tuple]  # (key, reason)
 
 
@@ -50,7 +54,9 @@ def list_images(folder):
     Whether a file is an image, its contents decide when it is decoded. Links are followed, and each
     folder is read once, so that circles of links end.
     """
-    files, left_out, states, entered = [], [], {}, set()
+    # Arrays, since there may be millions of files, whose states would need seven times as much in tuples
+    files, is_used, states = [], bytearray(), array('q')
+    states_of_folders, left_out, entered = {}, [], set()
     folders, links = [''], []
     while folders or links:
         inside = folders.pop() if folders else links.pop()
@@ -68,7 +74,7 @@ def list_images(folder):
             left_out.append((inside, reason))
             continue
         entered.add(identity)
-        states[inside and inside + os.sep] = state_of(about)
+        states_of_folders[inside and inside + os.sep] = state_of(about)
         for last in found:
             name = os.path.join(inside, last)
             path = os.path.join(place, last)
@@ -78,14 +84,17 @@ def list_images(folder):
                 continue
             if reason:
                 left_out.append((name, reason))
-            else:
-                files.append(name)
             if reason is not LEFT_BEHIND:
-                states[name] = kind
-    states = dict(sorted(states.items(), key=lambda item: (not is_folder(item[0]), parts(item[0]))))
-    return Listing(
-        sorted(files, key=parts), states, sorted(left_out, key=lambda pair: parts(pair[0]))
-    )
+                files.append(name)
+                is_used.append(not reason)
+                states.extend(kind)
+    order = sorted(range(len(files)), key=lambda i: parts(files[i]))
+    watched = sorted(states_of_folders, key=parts)
+    states_of_files = np.array(states, np.int64).reshape(-1, len(GONE))[order]
+    states = np.concatenate([[states_of_folders[name] for name in watched], states_of_files])
+    watched += [files[i] for i in order]
+    keys = [files[i] for i in order if is_used[i]]
+    return Listing(keys, watched, states, sorted(left_out, key=lambda pair: parts(pair[0])))
 
 
 def kind_of(path):
@@ -151,7 +160,7 @@ def printable(path):
 
 
 def is_folder(key):
-    """Tell whether a key of `Listing.states` is that of a folder."""
+    """Tell whether a watched key is that of a folder."""
     return isinstance(key, str) and (not key or key.endswith(os.sep))
 
 
@@ -170,9 +179,9 @@ def state_of(about):
 
 def list_files(paths):
     """Return the `Listing` of a list of files, whose keys are their positions."""
-    keys, states, left_out = [], {}, []
+    keys, states, left_out = [], [], []
     for key, path in enumerate(paths):
-        states[key] = GONE
+        states.append(GONE)
         try:
             about = os.stat(path)
         except OSError as error:
@@ -180,12 +189,12 @@ def list_files(paths):
                 raise
             left_out.append((key, OF_LINKS[error.errno]))
             continue
-        states[key] = state_of(about)
+        states[-1] = state_of(about)
         if stat.S_ISREG(about.st_mode):
             keys.append(key)
         else:
             left_out.append((key, A_FOLDER if stat.S_ISDIR(about.st_mode) else SPECIAL))
-    return Listing(keys, states, left_out)
+    return Listing(keys, list(range(len(states))), np.array(states, np.int64), left_out)
 
 
 def current_state(path):
