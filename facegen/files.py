@@ -184,19 +184,25 @@ def locked(folder):
         lock.release()
 
 
-def acquired(folder, *, blocking=False):
-    """Return a lock of the folder, until its `release`; None while another process has it.
+def acquired(folder, *, part='', blocking=False):
+    """Return a lock of the folder, or of a part of it, until its `release`; None while another process has it.
 
     Where the file system has no locks, a file with the number of the process stands for one.
     """
+    file = folder / f'{part}{LOCK}'
     try:
-        require_flock(folder / LOCK)
-        return acquired_at_once(FileLock(folder / LOCK), blocking)
+        require_flock(file)
+        return acquired_at_once(FileLock(file), blocking)
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
         say_without_locks(folder, error.strerror)
-    return acquired_at_once(SoftFileLock(folder / SOFT_LOCK), blocking)
+    return acquired_at_once(SoftFileLock(folder / f'{part}{SOFT_LOCK}'), blocking)
+
+
+def lock_files(folder):
+    """Return a pattern of the files that stand for locks in a folder; None where it has real ones."""
+    return folder / f'*{SOFT_LOCK}' if folder in said_without_locks else None
 
 
 def acquired_at_once(lock, blocking):

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ from helpers import DEADLINE, NUM_FACES, caches, start
 from test_files import WITHOUT_LOCKS
 
 import helper
-from facegen.data import shards
+from facegen import files
+from facegen.data import cache, shards
 
 DECODE = """
 import sys, time
@@ -52,7 +54,11 @@ def parts_in(errors):
 
 
 def whole_shards(faces):
-    return list(Path(f'{faces}.cache').glob('.*.shards/*/about.json'))
+    return list(Path(f'{faces}.cache').glob('.*.shards/*.json'))
+
+
+def partial_shards(faces):
+    return list(Path(f'{faces}.cache').glob('.*.shards/.*.partial'))
 
 
 @pytest.fixture
@@ -105,6 +111,7 @@ def test_processes_share_the_work(faces, locks):
     sha256 = decoded_whole(faces).sha256
     assert all(output.splitlines()[-1] == sha256 for output, _ in outputs)
     parts = [parts_in(errors) for _, errors in outputs]
+    assert all(parts)
     assert sum(map(len, parts)) == 7
     assert set.union(*parts) == set(range(1, 8))
 
@@ -123,12 +130,80 @@ def test_a_killed_process_loses_one_shard(faces, small_shards, decoded):
 
 
 def test_another_process_takes_over_the_shard_of_a_killed_one(faces):
-    with start(DECODE, faces, 0.5) as killed, start(DECODE, faces, 0.01) as other:
-        wait_for(killed, lambda: len(whole_shards(faces)) >= 1)
-        killed.send_signal(signal.SIGKILL)
-        output, errors = other.communicate(timeout=DEADLINE)
+    with start(DECODE, faces, 0.5) as killed:
+        wait_for(killed, lambda: partial_shards(faces))
+        (partial,) = partial_shards(faces)
+        with start(DECODE, faces, 0.01) as other:
+            wait_for(other, lambda: len(whole_shards(faces)) >= 3)
+            killed.send_signal(signal.SIGKILL)
+            output, errors = other.communicate(timeout=DEADLINE)
     assert other.returncode == 0, errors
     assert output.splitlines()[-1] == decoded_whole(faces).sha256
+    number, *_ = partial.name.strip('.').split('.')
+    assert int(number) in parts_in(errors)
+
+
+def test_shards_that_are_removed_while_they_are_decoded_are_decoded_again(faces):
+    """As by a process that has found other images, or joined them."""
+    with start(DECODE, faces, 0.1) as process:
+        wait_for(process, lambda: whole_shards(faces) and partial_shards(faces))
+        shutil.rmtree(whole_shards(faces)[0].parent)
+        output, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, errors
+    assert output.splitlines()[-1] == decoded_whole(faces).sha256
+
+
+def test_shards_of_another_size_are_decoded_again(faces, monkeypatch):
+    """Where a version has divided the images otherwise, or a disk has lost the end of a file."""
+    with start(DECODE, faces, 0.05) as process:
+        wait_for(process, lambda: len(whole_shards(faces)) >= 3)
+        process.send_signal(signal.SIGKILL)
+    with open(whole_shards(faces)[0].with_suffix('.u8'), 'r+b') as pixels:
+        pixels.truncate(100)
+    monkeypatch.setattr(shards, 'SHARD', 3)
+    dataset = helper.Dataset('celeba', faces)
+    assert dataset.sha256 == decoded_whole(faces).sha256
+
+
+def test_shards_of_another_number_of_images_are_decoded_again(faces, monkeypatch):
+    with start(DECODE, faces, 0.05) as process:
+        wait_for(process, lambda: len(whole_shards(faces)) >= 2)
+        process.send_signal(signal.SIGKILL)
+    monkeypatch.setattr(shards, 'SHARD', 2)
+    dataset = helper.Dataset('celeba', faces)
+    assert dataset.shape[0] == NUM_FACES
+    assert dataset.sha256 == decoded_whole(faces).sha256
+
+
+def test_shards_that_cannot_be_removed_do_no_harm(faces, small_shards, monkeypatch, capsys):
+    def remove(path):
+        if path.name.endswith('.shards'):
+            raise PermissionError(errno.EACCES, 'in use', str(path))
+        files.remove(path)
+
+    monkeypatch.setattr(cache, 'remove', remove)
+    assert isinstance(helper.Dataset('celeba', faces).pixels, np.memmap)
+    assert 'cannot be written' not in capsys.readouterr().out
+    assert len(caches(faces)) == 1
+
+
+def test_a_damaged_cache_is_made_again(faces, small_shards, decoded):
+    sha256 = helper.Dataset('celeba', faces).sha256
+    (folder,) = caches(faces)
+    (folder / 'states.npy').write_bytes(b'')
+    assert helper.Dataset('celeba', faces).sha256 == sha256
+    assert len(decoded) == 2 * NUM_FACES
+
+
+def test_disk_without_room_for_shards(faces, small_shards, monkeypatch, capsys):
+    """All is decoded into one file, as small sets are."""
+    pixels = NUM_FACES * 28 * 28 * 3
+    usage = shutil.disk_usage(faces)
+    for free, says in ((2 * pixels, False), (2 * pixels + 1, True)):
+        monkeypatch.setattr(shutil, 'disk_usage', lambda _, free=free: usage._replace(free=free))
+        helper.Dataset('celeba', faces)
+        assert ('part 7 of 7' in capsys.readouterr().err) is says
+        shutil.rmtree(f'{faces}.cache')
 
 
 def test_full_disk_while_a_shard_is_written(faces, small_shards, monkeypatch, capsys):
@@ -159,5 +234,4 @@ def test_decoding_anew_trusts_no_shard(faces, small_shards, decoded):
         process.send_signal(signal.SIGKILL)
     helper.Dataset('celeba', faces, decode_anew=True)
     assert len(decoded) == NUM_FACES
-    helper.Dataset('celeba', faces, decode_anew=True)
-    assert len(decoded) == 2 * NUM_FACES
+    assert not whole_shards(faces)

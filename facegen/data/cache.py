@@ -60,13 +60,12 @@ def open_or_decode(image_set, *, anew=False):
     listing = image_set.find()
     if not listing.keys:
         raise no_images(image_set, listing.left_out)
-    folder = root / f'{key}-{short_hash(listing.states.tobytes())}'
-    shards = shards_of(image_set, listing.keys, folder.with_name(f'.{folder.name}.shards'))
+    folder = root / f'{key}-{hash_of_files(listing)}'
+    place = folder.with_name(f'.{folder.name}.shards')
+    shards = None if anew else shards_of(image_set, listing.keys, place)
     try:
         if shards:
-            if anew:
-                remove(shards.folder)
-            shards.decode(is_over=lambda: not anew and is_open(root, key, image_set))
+            shards.decode(is_over=(folder / HEADER).exists)
         with locked(root):
             reason = 'as you ask'
             try:
@@ -77,11 +76,15 @@ def open_or_decode(image_set, *, anew=False):
             stale = list(root.glob(f'{key}-*'))
             if stale:
                 say(f'decoding the images again: {reason}')
-            others = set(root.glob(f'.{key}-*.shards')) - {shards and shards.folder}
+            others = set(root.glob(f'.{key}-*.shards')) - {shards and place}
             for old in *stale, *others, *root.glob(f'.*{PARTIAL}'):  # the last of a killed process
                 with suppress(OSError):  # Windows keeps what a process has mapped
                     remove(old)
+            if shards:  # some are missing where a cache that has been made is damaged
+                shards.decode()
             header = write_cache(folder, image_set, listing, shards)
+            with suppress(OSError):
+                remove(place)
             return contents_of(folder / PIXELS, header, image_set)
     except OSError as error:
         if error.errno not in UNWRITABLE or not Path(error.filename or root).is_relative_to(root):
@@ -90,8 +93,10 @@ def open_or_decode(image_set, *, anew=False):
             f'{root} cannot be written ({os.strerror(error.errno)}): decoded images are kept in '
             'a temporary file for this run'
         )
+    if shards and shards.missing():
+        shards = None
     with tempfile.TemporaryFile() as file:
-        return contents_of(file, write_pixels(image_set, listing, file), image_set)
+        return contents_of(file, write_pixels(image_set, listing, file, shards), image_set)
 
 
 def write_cache(folder, image_set, listing, shards=None):
@@ -104,8 +109,6 @@ def write_cache(folder, image_set, listing, shards=None):
         np.save(unfinished / STATES, listing.states)
         for name in (PIXELS, HEADER, STATES):
             flush_to_disk(unfinished / name)
-    if shards:
-        remove(shards.folder)
     return header
 
 
@@ -119,15 +122,6 @@ def open_cache(root, key, image_set):
             except LookupError as error:
                 reason = error
     raise LookupError(reason)
-
-
-def is_open(root, key, image_set):
-    """Tell whether there is a cache that fits."""
-    try:
-        open_cache(root, key, image_set)
-    except LookupError:
-        return False
-    return True
 
 
 def open_folder(folder, image_set):
@@ -160,10 +154,9 @@ def first_change(image_set, watched, states):
     Folders come first, then the files in an even spread, for SECONDS_TO_LOOK: it would take minutes to
     look at all where each is asked for over a network.
     """
-    count = len(watched)
-    num_folders = sum(map(is_folder, watched))
-    stride = math.ceil((count - num_folders) / LOOKED_AT_ONCE)
-    parts = [slice(num_folders), *(slice(num_folders + i, count, stride) for i in range(stride))]
+    count, first = len(watched), num_folders(watched)
+    stride = math.ceil((count - first) / LOOKED_AT_ONCE)
+    parts = [slice(first), *(slice(first + i, count, stride) for i in range(stride))]
     looked, deadline = 0, time.monotonic() + SECONDS_TO_LOOK
     for part in parts:
         now = np.array(list(map(current_state, map(image_set.locate, watched[part]))), np.int64)
@@ -182,10 +175,24 @@ def first_change(image_set, watched, states):
 
 def are_same_files(listing, watched, states):
     """Tell whether what a `Listing` watches are the same files in the same states, whatever folders are in."""
-    now, before = (sum(map(is_folder, keys)) for keys in (listing.watched, watched))
+    now, before = num_folders(listing.watched), num_folders(watched)
     return listing.watched[now:] == watched[before:] and np.array_equal(
         listing.states[now:], states[before:]
     )
+
+
+def hash_of_files(listing):
+    """Return 12 hexadecimal digits that differ for other files, or other states, of a `Listing`."""
+    first = num_folders(listing.watched)
+    digest = hashlib.sha256(listing.states[first:].tobytes())
+    for key in listing.watched[first:]:
+        digest.update(f'{key}\0'.encode(errors='backslashreplace'))
+    return digest.hexdigest()[:12]
+
+
+def num_folders(watched):
+    """Return how many of what is watched are folders."""
+    return sum(map(is_folder, watched))
 
 
 def contents_of(file, header, image_set):
@@ -237,6 +244,5 @@ def no_images(image_set, left_out):
 
 
 def short_hash(values):
-    """Return 12 hexadecimal digits that differ for different bytes or, as text, values."""
-    content = values if isinstance(values, bytes) else str(values).encode()
-    return hashlib.sha256(content).hexdigest()[:12]
+    """Return 12 hexadecimal digits that differ for different values."""
+    return hashlib.sha256(str(values).encode()).hexdigest()[:12]
