@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,11 +85,11 @@ def opened(case, seed, data_dir):
     return helper.Dataset(case.dataset, some, **options), whole.pixels
 
 
-def trained(case, seed, precision, data_dir, *, runs=None, judge_python=None):
+def trained(case, seed, precision, data_dir, *, run_dir=None, judge_python=None):
     """Train once, in this process; return what there is to log of it.
 
-    The run is kept in the folder `runs`, and if it lies there already, the training goes on where it
-    was stopped. `judge_python` is the interpreter of `judged`, which looks at the images of the end.
+    The run is kept at `run_dir`, and if it lies there already, the training goes on where it was
+    stopped. `judge_python` is the interpreter of `judged`, which looks at the images of the end.
 
     Raises SystemExit where a signal stops the training.
     """
@@ -109,13 +110,12 @@ def trained(case, seed, precision, data_dir, *, runs=None, judge_python=None):
             raise SeenError
         return seen[-1]
 
-    started = time.monotonic()
     functions = notebook.definitions()
     limits = {'epoch_count': None, **dict(case.limits or [('epoch_count', epochs_of(case))])}
     with ExitStack() as stack:
-        folder = Path(runs or stack.enter_context(tempfile.TemporaryDirectory()))
-        run, is_over, diverged = RunFolder(folder / name_of(case, seed, precision)), False, False
-        seen = run.scores()
+        run_dir = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()), 'run')
+        run, is_over, diverged = RunFolder(Path(run_dir)), False, False
+        seen, started = run.scores(), time.monotonic() - seconds_of(run)
         stop = stack.enter_context(stop_signals())
         stack.enter_context(patch.object(training, 'stop_signals', lambda: nullcontext(stop)))
         try:
@@ -153,11 +153,12 @@ def trained(case, seed, precision, data_dir, *, runs=None, judge_python=None):
     }
 
 
-def name_of(case, seed, precision):
-    """Return the name of a training's folder: other settings make another."""
-    settings = json.dumps(task(case, seed, precision)['settings'], sort_keys=True)
-    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-    return f'{case.recipe}-{case.image_size}-{seed}-{precision}-{digest}'
+def seconds_of(run):
+    """Return how long was trained before, up to the checkpoint that the training goes on from."""
+    try:
+        return run.position(run.saved_step()).seconds
+    except FileNotFoundError:
+        return 0.0
 
 
 def judged(images, real, python):
@@ -204,6 +205,12 @@ def identity(line):
     return json.dumps([line[name] for name in names], sort_keys=True)
 
 
+def name_of(line):
+    """Return the name of a training's folder, which differs where `identity` does."""
+    digest = hashlib.sha256(identity(line).encode()).hexdigest()[:8]
+    return f'{line["case"]}-{line["seed"]}-{line["precision"]}-{digest}'
+
+
 def planned(benchmark, cases, log, about, most_seeds=None, *, has_bfloat16=True):
     """Return the lines to make, as far as they are known before: those that the log lacks.
 
@@ -233,7 +240,7 @@ class Trainings:
     def __init__(self, script, options, cores):
         """Share out the cores; `cores` is empty where a process cannot be bound to some."""
         self.script, self.options = script, options
-        self.lock, self.children = threading.Lock(), set()
+        self.lock, self.children, self.is_over = threading.Lock(), set(), False
         self.shares = SimpleQueue()
         for number in range(options.jobs):
             self.shares.put(cores[number :: options.jobs])
@@ -244,14 +251,19 @@ class Trainings:
         job = [line['case'], line['seed'], line['precision']]
         command = [sys.executable, self.script, '--train', json.dumps(job)]
         command += ['--cores', *map(str, cores), '--data-dir', str(self.options.data_dir)]
-        for option in 'runs', 'judge_python':
-            if value := getattr(self.options, option):
-                command += [f'--{option.replace("_", "-")}', str(value)]
+        if self.options.runs:
+            command += ['--run-dir', str(self.options.runs / name_of(line))]
+        if self.options.judge_python:
+            command += ['--judge-python', self.options.judge_python]
         pipe = subprocess.PIPE
-        child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
-        self.children.add(child)
+        with self.lock:
+            if self.is_over:
+                return False
+            child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+            self.children.add(child)
         output, errors = child.communicate()
-        self.children.remove(child)
+        with self.lock:
+            self.children.remove(child)
         self.shares.put(cores)
         if child.returncode:
             print(f'{job} ended with {child.returncode}:\n{errors[-2000:]}', file=sys.stderr)
@@ -269,8 +281,10 @@ class Trainings:
                 return all(list(pool.map(self.train, plan)))
             finally:  # also after Ctrl-C
                 pool.shutdown(wait=False, cancel_futures=True)
-                for child in list(self.children):
-                    child.terminate()
+                with self.lock:
+                    self.is_over = True
+                    for child in self.children:
+                        child.terminate()
 
 
 def measure(script, cases, options):
@@ -291,6 +305,7 @@ def measure(script, cases, options):
     plan = planned(
         Path(script).stem, chosen, options.log, about, options.seeds, has_bfloat16=has_bfloat16
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return 0 if Trainings(script, options, cores).run(plan) else 1
 
 
@@ -320,13 +335,17 @@ def main(script, about, cases, table, *, default=None):
     parser.add_argument('--log', type=Path, default=Path(script).with_suffix('.jsonl'))
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
     parser.add_argument(
-        '--runs', type=Path, help='keep run folders here, and go on with those that were stopped'
+        '--runs',
+        type=Path,
+        help='keep run folders here, and go on with those that were stopped; '
+        'after a change of the code, choose another',
     )
     parser.add_argument(
         '--judge-python', help='a Python with dlib, which judges faces too (see judge.py)'
     )
     parser.add_argument('--table', action='store_true')
     parser.add_argument('--train', type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument('--run-dir', help=argparse.SUPPRESS)
     parser.add_argument('--cores', type=int, nargs='*', help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.table:
@@ -337,7 +356,7 @@ def main(script, about, cases, table, *, default=None):
             os.sched_setaffinity(0, options.cores)
         name, *rest = options.train
         line = trained(
-            cases[name], *rest, options.data_dir, runs=options.runs,
+            cases[name], *rest, options.data_dir, run_dir=options.run_dir,
             judge_python=options.judge_python,
         )  # fmt: skip
         print(json.dumps(line))

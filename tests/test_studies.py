@@ -1,10 +1,13 @@
 """The benchmark of what pays: its cases are comparable, its table right, and a case trains."""
 
 import importlib
+import json
 
 import pytest
+from helpers import DEADLINE
 
 from conftest import ROOT
+from facegen.run import RunFolder
 
 LINE = {'collapsed': False, 'step': 5, 'seconds': 1}
 
@@ -63,13 +66,18 @@ def test_a_stopped_training_goes_on_where_it_was(studies, sample_data, stop_at, 
     trainings = importlib.import_module('trainings')
     case = trainings.Case('faces', 'celeba', 1, limits=(('max_steps', 4),), images=70)
     arguments = case, 1, 'float32', sample_data
-    unbroken = trainings.trained(*arguments, runs=tmp_path / 'unbroken')
+    unbroken = trainings.trained(*arguments, run_dir=tmp_path / 'unbroken')
     stop_at(2)
     with pytest.raises(SystemExit, match='stopped after step 2'):
-        trainings.trained(*arguments, runs=tmp_path / 'stopped')
-    resumed = trainings.trained(*arguments, runs=tmp_path / 'stopped')
+        trainings.trained(*arguments, run_dir=tmp_path / 'stopped')
+    run = RunFolder(tmp_path / 'stopped')
+    file = run.path / 'checkpoints' / 'step_000002.json'
+    position = json.loads(file.read_text())
+    file.write_text(json.dumps(position | {'seconds': position['seconds'] + 5000}))
+    resumed = trainings.trained(*arguments, run_dir=tmp_path / 'stopped')
+    assert 5000 < resumed['seconds'] < 5000 + DEADLINE
     assert resumed | {'seconds': unbroken['seconds']} == unbroken
-    assert [len(list((tmp_path / runs).iterdir())) for runs in ('unbroken', 'stopped')] == [1, 1]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / 'stopped', tmp_path / 'unbroken']
 
 
 def test_the_kernel_distance_of_the_judge_is_that_of_the_project(studies):
