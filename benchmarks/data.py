@@ -95,15 +95,17 @@ MEASURES = {
 
 
 def linked(sample, count, folder):
-    """Fill `folder` with `count` names for the images of `sample`."""
-    files = sorted(Path(sample).glob('*.jpg'))
+    """Fill `folder` with `count` names for copies of the images of `sample`, which stay as they are."""
+    copies = Path(folder).with_name('copies')
+    shutil.copytree(sample, copies)
+    files = sorted(copies.glob('*.jpg'))
     Path(folder).mkdir()
     for number in range(count):
         name = Path(folder, f'{number + 1:06}.jpg')
-        file = files[number % len(files)].resolve()
+        file = files[number % len(files)]
         try:
             os.link(file, name)
-        except OSError:  # another disk, or too many links to one file
+        except OSError:  # too many links to one file
             shutil.copyfile(file, name)
 
 
