@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, SoftFileLock, Timeout
 
+from facegen import machine
+
 # The notebook, helper.py, problem_unittests.py and the sample digits: the repository, or what pip installs
 LESSON = Path(__file__).parents[1]
 if not (LESSON / 'face_generation.ipynb').is_file():
@@ -103,9 +105,16 @@ def is_pattern(path):
 
 
 def mapped(file, shape):
-    """Return uint8 pixels of a file as a memory map, or in memory where that is impossible, and say so."""
+    """Return uint8 pixels of a file as a memory map, or in memory where that is impossible, and say so.
+
+    A file that memory will not hold is read page by page. Of what the system would read ahead, 128 kB or so
+    at every image, nothing is left when a shuffled epoch gets there.
+    """
     try:
-        return np.memmap(file, np.uint8, 'r', shape=shape)
+        pixels = np.memmap(file, np.uint8, 'r', shape=shape)
+        if pixels.nbytes > machine.memory() / 2 and hasattr(mmap, 'MADV_RANDOM'):
+            pixels._mmap.madvise(mmap.MADV_RANDOM)
+        return pixels
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise

@@ -1,4 +1,4 @@
-"""What the processor of this machine offers a training."""
+"""What this machine offers a training."""
 
 import math
 import os
@@ -14,6 +14,14 @@ def cpu_count(quota_file=Path('/sys/fs/cgroup/cpu.max')):
         quota, period = map(int, quota_file.read_text().split())
         count = min(count, math.ceil(quota / period))
     return count
+
+
+def memory():
+    """Return the bytes of memory that the machine has; infinity where the system does not say."""
+    try:
+        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, ValueError):  # Windows
+        return math.inf
 
 
 def has_bfloat16():

@@ -5,6 +5,7 @@ import fcntl
 import json
 import mmap
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import start
 
-from facegen import files
+from facegen import files, machine
 from facegen.cli import evaluate
 from facegen.data import cache
 
@@ -114,7 +115,7 @@ def test_lines_are_kept_as_they_are(tmp_path):
 COUNT = """
 import sys, time
 from pathlib import Path
-from facegen import files
+from facegen import files, machine
 from facegen.cli import evaluate
 from facegen.data import cache
 
@@ -189,6 +190,23 @@ def test_run_folder_without_locks(tmp_path, monkeypatch, capsys):
             assert other.path == tmp_path / 'run-2'
     with RunFolder.open(tmp_path / 'run', {'seed': 1}, resume=True) as run:
         assert run.path == tmp_path / 'run-2'
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='Linux says how memory maps are read')
+def test_what_memory_does_not_hold_is_not_read_ahead(tmp_path, monkeypatch):
+    file = tmp_path / 'pixels.u8'
+    file.write_bytes(bytes(1 << 20))
+
+    def is_read_page_by_page(memory):
+        monkeypatch.setattr(machine, 'memory', lambda: memory)
+        pixels = files.mapped(file, (1 << 20,))
+        start = f'{pixels.ctypes.data:x}-'
+        about = Path('/proc/self/smaps').read_text().partition(start)[2].partition('VmFlags:')[2]
+        return 'rr' in about.partition('\n')[0].split()
+
+    assert machine.memory() > 1 << 28
+    assert not is_read_page_by_page(2 << 20)
+    assert is_read_page_by_page((2 << 20) - 1)
 
 
 def without_maps(*args, **options):
