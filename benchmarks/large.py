@@ -14,6 +14,7 @@ with `helper` imported; of decoding, that of all its processes together.
 import argparse
 import itertools
 import json
+import math
 import sys
 import tempfile
 import time
@@ -34,25 +35,26 @@ BATCH = 64
 READ = 500_000  # images of an epoch
 
 
-def nothing(folder, side):
+def nothing(folder, side, count):
     """Return nothing after a second, in which the memory of the interpreter is seen."""
     time.sleep(1)
     return {}
 
 
-def listing(folder, side):
+def listing(folder, side, count):
     """List all files, as the first process does that wants them."""
     return {'images': len(list_images(folder).keys)}
 
 
-def shard(folder, side):
+def shard(folder, side, count):
     """Decode the images of one shard, in four parts, and join them."""
-    files = [Path(folder, f'{number + 1:06}.jpg') for number in range(shards.SHARD)]
-    with patch.object(shards, 'SHARD', shards.SHARD // 4):
+    count = min(count, shards.SHARD)
+    files = [Path(folder, f'{number + 1:06}.jpg') for number in range(count)]
+    with patch.object(shards, 'SHARD', math.ceil(count / 4)):
         return {'images': len(helper.Dataset('celeba', files, width=side, height=side).pixels)}
 
 
-def cache_of_zeros(folder, side):
+def cache_of_zeros(folder, side, count):
     """Make a cache, with all that belongs to it but the pixels."""
 
     def zeros(hashed, image_set, keys):
@@ -65,12 +67,12 @@ def cache_of_zeros(folder, side):
         return {'images': len(helper.Dataset('celeba', folder, width=side, height=side).pixels)}
 
 
-def opening(folder, side):
+def opening(folder, side, count):
     """Open the cache, which looks for changes."""
     return {'images': len(helper.Dataset('celeba', folder, width=side, height=side).pixels)}
 
 
-def epoch(folder, side):
+def epoch(folder, side, count):
     """Read images in shuffled batches."""
     dataset = helper.Dataset('celeba', folder, width=side, height=side)
     batches = itertools.islice(dataset.get_batches(BATCH, epoch=0), READ // BATCH)
@@ -94,7 +96,7 @@ def main():
         name, folder = options.step
         started = time.perf_counter()
         with redirect_stdout(sys.stderr):
-            result = STEPS[name](folder, options.side)
+            result = STEPS[name](folder, options.side, options.count)
         print(json.dumps({**result, 'seconds': round(time.perf_counter() - started, 1)}))
         return
     with redirect_stdout(sys.stderr):
@@ -104,7 +106,8 @@ def main():
         linked(sample, options.count, files)
         for name in STEPS:
             with peak_memory_of_children() as peak:
-                result = in_process(__file__, '--step', name, files, '--side', options.side)
+                arguments = '--step', name, files, '--side', options.side, '--count', options.count
+                result = in_process(__file__, *arguments)
             if name == 'nothing':
                 interpreter = peak()
                 continue

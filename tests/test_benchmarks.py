@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from helpers import untrained_run
 from PIL import Image
 
 from conftest import ROOT
+from facegen.page import save_page
 
 BENCHMARKS = ROOT / 'benchmarks'
 
@@ -22,7 +24,7 @@ def lines_of(name, *arguments):
     for line in lines:
         assert line['benchmark'] == name
         spreads = {key: value for key, value in line.items() if key.endswith('_spread')}
-        assert spreads
+        assert spreads or name == 'large'
         for key, (least, most) in spreads.items():
             assert least <= line[key.removesuffix('_spread')] <= most
     return lines
@@ -151,3 +153,21 @@ def test_scaling_of_two_workers():
     assert 0 < line['exchange_seconds'] < 10
     assert 0 < line['step_seconds'] < 60
     assert line['megabytes_sent'] == 12.5  # 4 bytes of 3,117,700 weights, of 3 channels
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != 'linux', reason='a process is bound to a core')
+def test_a_page_draws(tmp_path, chromium):
+    save_page(tmp_path / 'tiny.html', untrained_run(tmp_path / 'run'))
+    (line,) = lines_of('page', tmp_path / 'tiny.html', '--repeats', 1, '--count', 4)
+    assert line['page'] == 'tiny'
+    assert line['images'] == 4
+    assert 0 < line['seconds_of_grid'] < 60
+    assert line['seconds_to_first_spread'] == [line['seconds_to_first']] * 2
+
+
+def test_a_large_set(sample_data):
+    lines = lines_of('large', '--count', 150, '--side', 8, '--data-dir', sample_data)
+    assert [line['images'] for line in lines] == [150, 150, 150, 150, 128]
+    assert all(line['megabytes'] < 300 for line in lines)
+    assert not list(sample_data.glob('tmp*'))
