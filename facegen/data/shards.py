@@ -13,6 +13,7 @@ import time
 from contextlib import closing
 from typing import NamedTuple
 
+from facegen.data.decode import size_of
 from facegen.files import acquired, complete, lock_files, to_json, write_complete
 from facegen.screen import progress
 
@@ -63,7 +64,7 @@ def shards_of(image_set, keys, folder):
     """
     if not isinstance(keys, list) or len(keys) <= SHARD:  # an IDX file has a range of keys
         return None
-    there = sum(file.stat().st_size for file in folder.glob('*.u8'))
+    there = sum(map(size_of, folder.glob('*.u8')))
     needed = 2 * len(keys) * math.prod(image_set.shape) - there
     place = next(path for path in folder.parents if path.exists())
     return Shards(image_set, keys, folder) if shutil.disk_usage(place).free > needed else None
@@ -83,11 +84,11 @@ class Shards:
         return [number for number in self.keys if not self.images(number)]
 
     def images(self, number):
-        """Return the `Images` of a shard; None if it is missing, or of another size than expected."""
+        """Return the `Images` of a shard; None if it is missing, damaged, or of other files."""
         try:
             images = Images(**json.loads(self.about(number).read_text(encoding='utf-8')))
             size = self.pixels(number).stat().st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, TypeError):
             return None
         num_files = images.count + len(images.skipped)
         is_whole = size == images.count * math.prod(self.image_set.shape)
