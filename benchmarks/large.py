@@ -62,8 +62,8 @@ def cache_of_zeros(folder, side, count):
         hashed.file.truncate(len(keys) * height * width * channels)
         return shards.Images(len(keys), [], {})
 
-    with patch.object(cache, 'shards_of'), patch.object(cache, 'decode_to', zeros):
-        cache.shards_of.return_value = None
+    one_file = patch.object(cache, 'shards_of', lambda *args: None)
+    with one_file, patch.object(cache, 'decode_to', zeros):
         return {'images': len(helper.Dataset('celeba', folder, width=side, height=side).pixels)}
 
 

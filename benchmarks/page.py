@@ -1,8 +1,10 @@
 """How fast exported pages draw, in the system's Chromium without a window, on one core.
 
+(On macOS and Windows, on all: they bind no process to a core.)
+
 Each page is opened `--repeats` times, and each time draws the images of several new seeds. Prints one JSON
 line for each page: its megabytes, the seconds from opening it to its first image, and those from the click
-on *Draw again* to the last image of the grid; medians and spread. Linux only.
+on *Draw again* to the last image of the grid; medians and spread.
 
     python -m facegen export runs/celeba --out faces.html
     python benchmarks/page.py faces.html [--count 25] [--repeats 5]
@@ -22,6 +24,7 @@ from measuring import ROOT, machine, summary
 
 sys.path.insert(0, str(ROOT))
 
+BROWSERS = 'chromium', 'chromium-browser', 'google-chrome'
 SEEDS = 4  # that are drawn each time a page is open
 FIRST_IMAGE = """() => {
     const image = document.getElementById('image');
@@ -65,8 +68,11 @@ def main():
     parser.add_argument('--repeats', type=int, default=5)
     options = parser.parse_args()
     about = machine()
-    os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
-    chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser'))))
+    if hasattr(os, 'sched_setaffinity'):
+        os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
+        raise SystemExit(f'none of {", ".join(BROWSERS)} is in PATH; install one')
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium)
         for file in options.files:

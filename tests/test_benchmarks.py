@@ -156,7 +156,6 @@ def test_scaling_of_two_workers():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != 'linux', reason='a process is bound to a core')
 def test_a_page_draws(tmp_path, chromium):
     save_page(tmp_path / 'tiny.html', untrained_run(tmp_path / 'run'))
     (line,) = lines_of('page', tmp_path / 'tiny.html', '--repeats', 1, '--count', 4)

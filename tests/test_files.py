@@ -115,7 +115,7 @@ def test_lines_are_kept_as_they_are(tmp_path):
 COUNT = """
 import sys, time
 from pathlib import Path
-from facegen import files, machine
+from facegen import files
 from facegen.cli import evaluate
 from facegen.data import cache
 

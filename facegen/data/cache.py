@@ -99,7 +99,7 @@ def open_or_decode(image_set, *, anew=False):
         return contents_of(file, write_pixels(image_set, listing, file, shards), image_set)
 
 
-def write_cache(folder, image_set, listing, shards=None):
+def write_cache(folder, image_set, listing, shards):
     """Write all files of a cache, from its `Shards` where there are some; return its header."""
     with complete(folder) as unfinished:
         unfinished.mkdir()
@@ -204,7 +204,7 @@ def contents_of(file, header, image_set):
     return Contents(pixels, skipped, notes, header['sha256'])
 
 
-def write_pixels(image_set, listing, file, shards=None):
+def write_pixels(image_set, listing, file, shards):
     """Decode the images of a `Listing` into a file, or join their `Shards`; return its header."""
     hashed = HashedFile(file)
     images = shards.write_to(hashed) if shards else decode_to(hashed, image_set, listing.keys)

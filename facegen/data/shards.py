@@ -41,18 +41,22 @@ def decode_to(file, image_set, keys, part=''):
             count += len(decoded.images)
             skipped += [(keys[first + position], reason) for position, reason in decoded.skipped]
             for kind, level in decoded.notes:
-                number, greatest = notes.get(kind, (0, 0))
-                notes[kind] = number + 1, max(greatest, level)
+                add_note(notes, kind, 1, level)
             bar.update(len(decoded.images) + len(decoded.skipped))
     return Images(count, skipped, notes)
+
+
+def add_note(notes, kind, number, level):
+    """Note so many more images of a kind, of a level up to `level`."""
+    before, greatest = notes.get(kind, (0, 0))
+    notes[kind] = before + number, max(greatest, level)
 
 
 def joined(parts):
     """Return the `Images` of all parts."""
     notes = {}
     for kind, (number, level) in itertools.chain(*(part.notes.items() for part in parts)):
-        before, greatest = notes.get(kind, (0, 0))
-        notes[kind] = before + number, max(greatest, level)
+        add_note(notes, kind, number, level)
     skipped = list(itertools.chain(*(part.skipped for part in parts)))
     return Images(sum(part.count for part in parts), skipped, notes)
 
