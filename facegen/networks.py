@@ -1,4 +1,4 @@
-"""Residual networks: G and D of the recipes for larger images (`network='residual'`).
+"""Residual networks: another G and D than the notebook's, of a recipe with `network='residual'`.
 
 A residual block adds what its convolutions compute to its input, so that a gradient has a short way
 past them, and more layers can be trained (He et al. 2016, arXiv:1603.05027). Here each block also halves

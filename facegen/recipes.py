@@ -247,7 +247,7 @@ def published_table():
 def recipe_named(name, image_size=28):
     """Return the recipe of that name for images of that size, in pixels.
 
-    Some recipes have other layers for larger images (`LAYERS`). For images of more than 32 pixels, gamma
+    Some recipes have other settings for larger images (`BY_SIZE`). For images of more than 32 pixels, gamma
     grows with the number of pixels: in an image of twice the size, D's slope is spread over four
     times as many, each of which has a quarter of it, so the squares of the penalty add up to a quarter.
 
@@ -257,36 +257,36 @@ def recipe_named(name, image_size=28):
     if name not in RECIPES:
         raise ValueError(f'there is no recipe {name!r}; choose one of {sorted(RECIPES)}')
     recipe = replace(RECIPES[name], image_size=image_size)
-    layers = LAYERS[name](image_size) if name in LAYERS else {}
-    return replace(recipe, gamma=recipe.gamma * max(1.0, image_size / 32) ** 2, **layers)
+    settings = BY_SIZE[name](image_size) if name in BY_SIZE else {}
+    return replace(recipe, gamma=recipe.gamma * max(1.0, image_size / 32) ** 2, **settings)
 
 
-def layers_of_digits(image_size):
+def digits_by_size(image_size):
     """Return the layers of `digits`: for images of more than 32 pixels one more for each doubling."""
     more = max(0, math.ceil(math.log2(image_size / 32)))
     filters = tuple(DIGITS.g_filters[0] >> level for level in range(len(DIGITS.g_filters) + more))
     return {'d_filters': filters[::-1], 'g_filters': filters}
 
 
-def layers_of_faces(image_size):
-    """Return the layers of `faces`: for images of more than 32 pixels those of residual networks.
+def faces_by_size(image_size):
+    """Return what `faces` has otherwise for images of more than 32 pixels: more layers, half the rate.
 
     G begins with 4 to 8 pixels, and has half the features at twice the size from 8 pixels on, so that
-    each block costs about as much; D is the reverse.
+    each layer costs about as much; D is the reverse.
     """
     if image_size <= 32:
         return {}
     blocks = int(math.log2(image_size / 4))
     filters = (256, *(256 >> level for level in range(blocks)))
     return {
-        'network': 'residual',
         'd_filters': filters[-2::-1],
         'g_filters': filters[:-1],
         'g_last_filters': filters[-1],
+        'learning_rate': FACES.learning_rate / 2,
     }
 
 
-def layers_of_dcgan(image_size):
+def dcgan_by_size(image_size):
     """Return the four layers of each network in the DCGAN paper, for images of 32 pixels or more.
 
     In the paper, images have 64 pixels and G begins with 4x4; at 32 it begins with 2x2, at 128 with 8x8.
@@ -296,9 +296,9 @@ def layers_of_dcgan(image_size):
     return {'d_filters': (64, 128, 256, 512), 'g_filters': (1024, 512, 256, 128)}
 
 
-LAYERS = {  # name of a recipe: its layers, by the size of the images
-    'digits': layers_of_digits,
-    'faces': layers_of_faces,
-    'dcgan': layers_of_dcgan,
-    'dcgan-least-squares': layers_of_dcgan,
+BY_SIZE = {  # name of a recipe: the settings that depend on the size of the images
+    'digits': digits_by_size,
+    'faces': faces_by_size,
+    'dcgan': dcgan_by_size,
+    'dcgan-least-squares': dcgan_by_size,
 }

@@ -36,7 +36,7 @@ RECIPES = {  # the layers of the default recipes, but few features
     'faces': (replace(recipe_named('faces'), g_filters=(12, 8), g_last_filters=6), 3),
     'classic': (replace(CLASSIC, g_filters=(12, 6)), 1),
     'residual': (
-        replace(recipe_named('faces', 64), g_filters=(8, 8, 8, 4), g_last_filters=4), 3,
+        replace(recipe_named('faces', 64), network='residual', g_filters=(8, 8, 8, 4), g_last_filters=4), 3,
     ),
 }  # fmt: skip
 

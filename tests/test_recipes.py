@@ -136,14 +136,15 @@ def test_the_dcgan_of_the_paper(size):
 
 
 @pytest.mark.parametrize(('size', 'blocks'), [(36, 3), (60, 3), (64, 4), (128, 5)])
-def test_larger_faces_take_residual_networks_from_four_pixels_on(size, blocks):
+def test_larger_faces_take_layers_from_four_pixels_on_and_half_the_rate(size, blocks):
     recipe = recipe_named('faces', size)
-    assert (recipe.network, len(recipe.g_filters)) == ('residual', blocks)
+    assert (recipe.network, len(recipe.g_filters)) == ('plain', blocks)
     (first, filters), *_, (last, features) = doublings(recipe)
     assert (filters, last, features) == (256, size, 256 >> (blocks - 1))
     assert 4 <= first <= 8
     assert recipe.d_filters == recipe.g_filters[::-1]
     assert recipe.gamma == pytest.approx(FACES.gamma * (size / 32) ** 2)
+    assert recipe.learning_rate == FACES.learning_rate / 2 == 4e-4
 
 
 def test_larger_digits_take_a_layer_more_for_each_doubling():
