@@ -48,7 +48,7 @@ def up_block(x, filters, side, recipe, is_train):
     """
 
     def activate(x):
-        x = tf.layers.batch_normalization(x, training=is_train)
+        x = tf.layers.batch_normalization(x, momentum=layers.MOMENTUM, training=is_train)
         return tf.nn.leaky_relu(x, recipe.g_leak)
 
     shortcut = convolution(x, filters, 1, recipe)
@@ -80,6 +80,6 @@ def residual_generator(z, out_channel_dim, is_train, recipe):
     x = tf.reshape(x, [-1, side, side, filters])
     for side, filters in doublings:
         x = up_block(x, filters, side, recipe, is_train)
-    x = tf.layers.batch_normalization(x, training=is_train)
+    x = tf.layers.batch_normalization(x, momentum=layers.MOMENTUM, training=is_train)
     x = tf.nn.leaky_relu(x, recipe.g_leak)
     return tf.tanh(convolution(x, out_channel_dim, 3, recipe))

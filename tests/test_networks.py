@@ -288,3 +288,19 @@ def test_the_recipe_chooses_the_loss(notebook, monkeypatch):
         with tf.Session() as sess:
             found, expected = sess.run([found, function(real[:, :1], fake[:, :1], recipe)])
         assert found == expected
+
+
+@pytest.mark.parametrize('network', ['plain', 'residual'])
+def test_after_120_steps_samples_are_drawn_as_in_training(notebook, run, network):
+    """What the running averages began with is forgotten; with a momentum of 0.99, a third of it is left."""
+    recipe = Recipe(network=network, g_filters=(6, 4), g_last_filters=3)
+    z = tf.constant(np.random.default_rng(0).uniform(-1, 1, [64, 5]), tf.float32)
+    trained = notebook.generator(z, 3, recipe=recipe)
+    samples = notebook.generator(z, 3, is_train=False, recipe=recipe)
+    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS, 'generator')
+    before = run(samples)
+    for _ in range(120):
+        run(updates)
+    expected, found = run([trained, samples])
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    assert np.abs(before - expected).max() > 0.1

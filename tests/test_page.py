@@ -76,8 +76,9 @@ def test_batch_norm_and_biases_become_part_of_the_layer_before(tmp_path):
 
 def test_a_category_and_residual_blocks_are_made_of_a_few_layers(tmp_path):
     recipe = replace(
-        recipe_named('faces', 64), image_size=16, g_filters=(8, 8), g_last_filters=4, z_categories=3
-    )
+        recipe_named('faces'), network='residual', image_size=16, g_filters=(8, 8), g_last_filters=4,
+        z_categories=3,
+    )  # fmt: skip
     names = ops(translated(tmp_path / 'run', recipe, channels=3))
     assert names[:6] == ['Latents', 'Moves', 'ArgMax', 'OneHot', 'Affine', 'Moves']
     assert set(names[6:]) == {
