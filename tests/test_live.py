@@ -251,7 +251,7 @@ def test_trainings_in_a_kernel(tiny_pictures, tmp_path):
     whole = curves.image(run.scores())
     side = last.width
     assert image.shape == (420, side + live.GAP + 454, 3)
-    assert np.abs(image[:side, :side] - pixels(last)).mean() < 4
+    assert np.abs(image[:side, :side] - pixels(last)).mean() < 6  # it has few colours
     assert np.abs(image[:, side + live.GAP :] - pixels(whole)).mean() < 1
     assert len(grid['data']['image/png']) < 60_000
 
