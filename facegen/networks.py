@@ -40,23 +40,24 @@ def down_block(x, filters, recipe):
     return (shortcut + x) / math.sqrt(2)
 
 
+def activate(x, recipe, is_train):
+    """Return the leaky ReLU of batch-normalised x; only G is normalised."""
+    x = tf.layers.batch_normalization(x, momentum=layers.MOMENTUM, training=is_train)
+    return tf.nn.leaky_relu(x, recipe.g_leak)
+
+
 def up_block(x, filters, side, recipe, is_train):
     """Return features of twice the size, cropped to [batch, side, side, filters], of x [batch, h, w, c].
 
     It is (s + r) / sqrt 2: the shortcut s is x brought to `filters` features and enlarged by bilinear
     interpolation, the residual r what two convolutions make of x.
     """
-
-    def activate(x):
-        x = tf.layers.batch_normalization(x, momentum=layers.MOMENTUM, training=is_train)
-        return tf.nn.leaky_relu(x, recipe.g_leak)
-
     shortcut = convolution(x, filters, 1, recipe)
     doubled = [2 * size for size in x.shape.as_list()[1:3]]
     shortcut = tf.image.resize_bilinear(shortcut, doubled, half_pixel_centers=True)
     options = {'stride': 2, 'transposed': True, 'use_bias': False}  # batch norm has one
-    x = convolution(activate(x), filters, recipe.kernel_size, recipe, **options)
-    x = convolution(activate(x), filters, 3, recipe)
+    x = convolution(activate(x, recipe, is_train), filters, recipe.kernel_size, recipe, **options)
+    x = convolution(activate(x, recipe, is_train), filters, 3, recipe)
     return ((shortcut + x) / math.sqrt(2))[:, :side, :side]
 
 
@@ -80,6 +81,4 @@ def residual_generator(z, out_channel_dim, is_train, recipe):
     x = tf.reshape(x, [-1, side, side, filters])
     for side, filters in doublings:
         x = up_block(x, filters, side, recipe, is_train)
-    x = tf.layers.batch_normalization(x, momentum=layers.MOMENTUM, training=is_train)
-    x = tf.nn.leaky_relu(x, recipe.g_leak)
-    return tf.tanh(convolution(x, out_channel_dim, 3, recipe))
+    return tf.tanh(convolution(activate(x, recipe, is_train), out_channel_dim, 3, recipe))
