@@ -6,24 +6,31 @@ same settings, is left out, so an interrupted run goes on where it was. Images a
 images too (judge.py).
 
     python benchmarks/studies.py --data-dir data --jobs 2 --judge-python PYTHON
-    python benchmarks/studies.py --cases hour-faces-64 hour-dcgan-64 --judge-python PYTHON
+    python benchmarks/studies.py --cases hour-faces-64 hour-dcgan-64 --jobs 2 --judge-python PYTHON
     python benchmarks/studies.py --table
 
 The cases `hour-…` are trained only if they are asked for. They see as many images as one training sees
 in an hour on both cores of the machine that RESULTS.md names (`sizes.py` says how many a second), so that they come
-out the same beside others. With `--runs FOLDER`, their runs are kept. `batch-128` is also the
-cross-entropy beside `least-squares`, and `augmentation-none-999` has no dropout.
+out the same beside others. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
+other faces, which the folder of the data has to hold (`more_faces` in trainings.py says where and how);
+where it does, the images of every training on faces are compared with the rest of these, too. `batch-128` is also
+the cross-entropy beside `least-squares`, and `augmentation-none-999` has no dropout.
 """
 
 import statistics
 import sys
+from functools import reduce
 
 from trainings import Case, main, of_case  # isort: skip  # it finds facegen
 from facegen.recipes import AUGMENTATIONS, recipe_named  # isort: skip
 
 SEEDS = 3
 SHOWN = 64_000  # images, that a training of a study sees: a whole number of batches of each size
-SHOWN_IN_AN_HOUR = {'faces': 401_408, 'dcgan': 147_240}  # of 64 pixels: 111.5 and 40.9 a second
+SHOWN_IN_AN_HOUR = {  # images, by recipe and size
+    ('faces', 28): 1_742_400,  # 484 a second
+    ('faces', 64): 401_408,  # 111.5
+    ('dcgan', 64): 147_240,  # 40.9
+}
 COUNTS = 100, 300, 999  # images that augmentations are tried with
 
 
@@ -36,11 +43,12 @@ def study(recipe, image_size=28, images=None, **changes):
     )  # fmt: skip
 
 
-def hour(recipe):
-    """Return a case at 64 pixels that is shown as many images as in an hour."""
-    case = study(recipe, 64)
-    steps = SHOWN_IN_AN_HOUR[recipe] // recipe_named(recipe, 64).batch_size
-    return case._replace(limits=(('max_steps', steps),), show_every=100)
+def hour(recipe, image_size, dataset='celeba'):
+    """Return a case that is shown as many images as in an hour."""
+    steps = SHOWN_IN_AN_HOUR[recipe, image_size] // recipe_named(recipe, image_size).batch_size
+    show_every = 100 if image_size > 32 else 500
+    limits = (('max_steps', steps),)
+    return study(recipe, image_size)._replace(dataset=dataset, limits=limits, show_every=show_every)
 
 
 POLICIES = {
@@ -61,34 +69,43 @@ CASES = {
     'least-squares': study('dcgan-least-squares'),
     **{f'dropout-{share}': study('faces', dropout=share) for share in (0.25, 0.5)},
 }
-HOURS = {f'hour-{recipe}-64': hour(recipe) for recipe in SHOWN_IN_AN_HOUR}
-COLUMNS = {  # heading: (of the other network?, score, factor, digits after the point)
-    'Fréchet distance': (False, 'frechet_distance', 1, 2),
-    'kernel distance x 1000': (False, 'kernel_distance', 1000, 1),
-    'precision': (False, 'precision', 1, 2),
-    'recall': (False, 'recall', 1, 2),
-    'dlib: kernel distance x 10,000': (True, 'kernel_distance', 10_000, 1),
-    'faces found': (True, 'found_share', 1, 2),
-    'of real ones': (True, 'found_share_of_real', 1, 2),
-    'to the nearest': (True, 'to_the_nearest', 1, 2),
+HOURS = {
+    **{f'hour-{recipe}-{size}': hour(recipe, size) for recipe, size in SHOWN_IN_AN_HOUR},
+    **{f'hour-more-faces-{size}': hour('faces', size, 'folder') for size in (28, 64)},
+}
+COLUMNS = {  # heading: (where the score is, its name, factor, digits after the point)
+    'Fréchet distance': (('scores',), 'frechet_distance', 1, 2),
+    'kernel distance x 1000': (('scores',), 'kernel_distance', 1000, 1),
+    'precision': (('scores',), 'precision', 1, 2),
+    'recall': (('scores',), 'recall', 1, 2),
+    'dlib: kernel distance x 10,000': (('judged',), 'kernel_distance', 10_000, 1),
+    'faces found': (('judged',), 'found_share', 1, 2),
+    'of real ones': (('judged',), 'found_share_of_real', 1, 2),
+    'to the nearest': (('judged',), 'to_the_nearest', 1, 2),
+    'held out: Fréchet distance': (('held_out',), 'frechet_distance', 1, 2),
+    'of what was trained on': (('held_out',), 'frechet_distance_of_trained_on', 1, 2),
+    'held out: dlib': (('held_out', 'judged'), 'kernel_distance', 10_000, 1),
 }
 
 
 def table(lines):
     """Return a Markdown table of what was trained: of each score the median, and all in brackets."""
-    rows = [['case', 'trainings', 'steps', *COLUMNS], ['---'] * (3 + len(COLUMNS))]
+    rows = []
     for name, case in (CASES | HOURS).items():
         chosen = of_case(lines, name, case, 'auto')
         if chosen:
             steps = statistics.median(line['step'] for line in chosen)
             cells = [cell(chosen, *column) for column in COLUMNS.values()]
             rows.append([f'`{name}`', str(len(chosen)), f'{steps:,.0f}', *cells])
-    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+    heading = ['case', 'trainings', 'steps', *COLUMNS]
+    used = [column for column, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
+    rows = [heading, ['---'] * len(heading), *rows]
+    return '\n'.join(f'| {" | ".join(row[column] for column in used)} |' for row in rows)
 
 
-def cell(lines, is_judged, score, factor, digits):
+def cell(lines, where, score, factor, digits):
     """Return the median of a score, and the scores; nothing where no training has it."""
-    found = [line.get('judged', {}) if is_judged else line['scores'] for line in lines]
+    found = [reduce(lambda scores, name: scores.get(name, {}), where, line) for line in lines]
     values = [factor * scores[score] for scores in found if score in scores]
     if not values:
         return ''

@@ -39,13 +39,14 @@ KEPT = (
     'diversity', 'nearest_ratio',
 )  # fmt: skip
 JUDGED = 600  # generated images, by a network that is not ours
+MORE = 16_000  # faces of the folder of more faces are trained on; the others are held out
 
 
 class Case(NamedTuple):
     """Trainings that differ in seed and precision only."""
 
     recipe: str
-    dataset: str  # 'mnist' or 'celeba'
+    dataset: str  # 'mnist', 'celeba', or 'folder': more faces (see `more_faces`)
     seeds: int  # how many, from 0 on
     data: str = 'sample'  # or 'full'
     looked_at: int | None = None  # step at which its quick evaluation counts; None: the end
@@ -70,19 +71,48 @@ def settings_of(case, precision):
 
 
 def opened(case, seed, data_dir):
-    """Return the data set that a case is trained on, and the pixels that its images are compared with.
+    """Return the data set that a case is trained on, and two arrays of real images to compare with.
 
-    The latter are all there are, so that trainings on parts of the set can be compared.
+    The first are all there are of MNIST or of the faces, so that trainings on parts of these and on others can be
+    compared; the second are those of `more_faces` that are held out, or None where there are none.
     """
     import helper
 
-    files = helper.download_extract(case.dataset, data_dir, data=case.data)
     options = {'width': case.image_size, 'height': case.image_size, 'seed': seed}
-    whole = helper.Dataset(case.dataset, files, **options)
-    if not case.images:
-        return whole, whole.pixels
-    some = sorted(files.glob('*.jpg'))[: case.images]
-    return helper.Dataset(case.dataset, some, **options), whole.pixels
+    name = 'mnist' if case.dataset == 'mnist' else 'celeba'
+    files = helper.download_extract(name, data_dir, data=case.data)
+    dataset = whole = helper.Dataset(name, files, **options)
+    more, held_out = [], None
+    if name == 'celeba':
+        more = more_faces(data_dir, case.image_size, required=case.dataset == 'folder')
+    if more:
+        held_out = helper.Dataset('folder', more[MORE:], **options).pixels
+    if case.dataset == 'folder':
+        dataset = helper.Dataset('folder', more[:MORE], **options)
+    elif case.images:
+        some = sorted(files.glob('*.jpg'))[: case.images]
+        dataset = helper.Dataset(name, some, **options)
+    return dataset, whole.pixels, held_out
+
+
+def more_faces(data_dir, image_size, *, required):
+    """Return the files of the folder of more faces that suit a size, in their order.
+
+    The folder is `more_faces_108` in that of the data, or, for images of more than 32 pixels, `more_faces_140`:
+    other faces than those of the sample, as PNG files, cut to squares that show what the central 108x108
+    or 140x140 pixels of CelebA's aligned images do.
+
+    Raises SystemExit where there are too few to hold some out; there may be none, unless they are required.
+    """
+    from facegen.data.crop import default_crop
+
+    folder = Path(data_dir, f'more_faces_{default_crop(image_size, image_size)}')
+    files = sorted(folder.glob('*.png'))
+    if len(files) <= MORE and (files or required):
+        raise SystemExit(
+            f'found {len(files):,} PNG files in {folder}; put more than {MORE:,} faces into it'
+        )
+    return files
 
 
 def trained(case, seed, precision, data_dir, *, run_dir=None, judge_python=None):
@@ -101,7 +131,7 @@ def trained(case, seed, precision, data_dir, *, run_dir=None, judge_python=None)
     from facegen.stopping import stop_signals
 
     recipe = settings_of(case, precision)
-    dataset, reference = opened(case, seed, data_dir)
+    dataset, reference, held_out = opened(case, seed, data_dir)
     quick = QuickEvaluation(case.dataset, dataset.pixels)
 
     def look(images):
@@ -134,23 +164,41 @@ def trained(case, seed, precision, data_dir, *, run_dir=None, judge_python=None)
         except FloatingPointError:  # NaN or infinity, again and again
             diverged = True
         seconds, scores, step = time.monotonic() - started, seen[-1], run.logged_steps()
-        judgement = {}
+        others = {}
         if is_over:
-            images = generate(run, DATASETS[case.dataset].images_scored, seed + 1000)
-            scores = evaluate(images, case.dataset, reference, seed=seed + 1000)
-            if case.images:
+            count, judge_seed = DATASETS[case.dataset].images_scored, seed + 1000
+            images = generate(run, count, judge_seed)
+
+            def compared(images, real):
+                return evaluate(images, case.dataset, real, seed=judge_seed)
+
+            scores = compared(images, reference)
+            if dataset.pixels is not reference:
                 is_mirrored = DATASETS[case.dataset].has_mirror_images
-                scores |= memorising(images, dataset.pixels, seed=seed + 1000, mirrored=is_mirrored)
+                scores |= memorising(images, dataset.pixels, seed=judge_seed, mirrored=is_mirrored)
             if judge_python:
-                judgement = {'judged': judged(images[:JUDGED], reference, judge_python)}
+                others['judged'] = judged(images[:JUDGED], reference, judge_python)
+            if held_out is not None:
+                of_trained_on = compared(dataset.pixels[:count], held_out)
+                others['held_out'] = kept(compared(images, held_out)) | {
+                    'frechet_distance_of_trained_on': round(of_trained_on['frechet_distance'], 4)
+                }
+                if judge_python:
+                    judgement = judged(images[:JUDGED], held_out, judge_python)
+                    others['held_out']['judged'] = judgement
     return {
         **task(case, seed, precision),
         'step': step,
         'seconds': round(seconds),
         'collapsed': diverged or has_collapsed(scores, seen[0]),
-        'scores': {score: round(scores[score], 4) for score in KEPT if score in scores},
-        **judgement,
+        'scores': kept(scores),
+        **others,
     }
+
+
+def kept(scores):
+    """Return those of the scores that are logged, rounded."""
+    return {score: round(scores[score], 4) for score in KEPT if score in scores}
 
 
 def seconds_of(run):

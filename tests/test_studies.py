@@ -3,8 +3,10 @@
 import importlib
 import json
 
+import numpy as np
 import pytest
 from helpers import DEADLINE
+from PIL import Image
 
 from conftest import ROOT
 from facegen.run import RunFolder
@@ -36,14 +38,15 @@ def test_the_table_has_medians_and_every_value(studies):
         | {
             'case': 'batch-64',
             'scores': {'frechet_distance': distance},
-            'judged': {'kernel_distance': distance / 1e4},
+            'held_out': {'judged': {'kernel_distance': distance / 1e4}},
         }
         for seed, distance in enumerate((3.0, 1.0, 2.0))
     ]
-    *_, row = studies.table(lines).splitlines()
-    assert row == (
-        '| `batch-64` | 3 | 5 | 2.00 (3.00, 1.00, 2.00) |  |  |  | 2.0 (3.0, 1.0, 2.0) |  |  |  |'
-    )
+    assert studies.table(lines).splitlines() == [
+        '| case | trainings | steps | Fréchet distance | held out: dlib |',
+        '| --- | --- | --- | --- | --- |',
+        '| `batch-64` | 3 | 5 | 2.00 (3.00, 1.00, 2.00) | 2.0 (3.0, 1.0, 2.0) |',
+    ]
 
 
 @pytest.mark.slow
@@ -51,14 +54,52 @@ def test_a_part_of_the_faces_at_another_size(studies, sample_data):
     trainings = importlib.import_module('trainings')
     case = studies.study('faces', 32, images=70, augmentations=('colour',))
     case = case._replace(limits=(('max_steps', 2),))
-    dataset, reference = trainings.opened(case, 0, sample_data)
+    dataset, reference, held_out = trainings.opened(case, 0, sample_data)
     assert dataset.shape == (70, 32, 32, 3)
     assert reference.shape == (999, 32, 32, 3)
+    assert held_out is None
     line = trainings.trained(case, 0, 'float32', sample_data)
     assert line['step'] == 2
     assert line['settings']['images'] == 70
     assert line['settings']['recipe']['image_size'] == 32
     assert line['scores']['frechet_distance'] > 10
+
+
+@pytest.fixture
+def data_with_more(sample_data, tmp_path):
+    """A data folder that holds 100 more faces (of the sample, for want of others), cut to squares."""
+    (tmp_path / 'celeba_sample').symlink_to(sample_data / 'celeba_sample')
+    folder = tmp_path / 'more_faces_108'
+    folder.mkdir()
+    for file in sorted((sample_data / 'celeba_sample').glob('*.jpg'))[:100]:
+        with Image.open(file) as image:
+            image.crop((35, 55, 143, 163)).save(folder / f'{file.stem}.png')
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_more_faces_are_trained_on_but_for_those_held_out(studies, data_with_more, monkeypatch):
+    trainings = importlib.import_module('trainings')
+    case = studies.HOURS['hour-more-faces-28']._replace(limits=(('max_steps', 2),))
+    with pytest.raises(
+        SystemExit, match=r'found 100 PNG files in .*more_faces_108; put more than 16,000'
+    ):
+        trainings.opened(case, 0, data_with_more)
+    monkeypatch.setattr(trainings, 'MORE', 70)
+    dataset, reference, held_out = trainings.opened(case, 0, data_with_more)
+    assert [len(pixels) for pixels in (dataset.pixels, reference, held_out)] == [70, 999, 30]
+    # The same pixels, cut by another program
+    assert np.abs(np.r_[dataset.pixels, held_out].astype(int) - reference[:100]).mean() < 1
+    line = trainings.trained(case, 0, 'float32', data_with_more)
+    assert line['step'] == 2
+    of_real = line['held_out']['frechet_distance_of_trained_on']
+    assert of_real < line['held_out']['frechet_distance'] / 2
+
+
+def test_more_faces_are_asked_for_where_they_are_missing(studies, sample_data):
+    trainings = importlib.import_module('trainings')
+    with pytest.raises(SystemExit, match=r'found 0 PNG files in .*more_faces_108'):
+        trainings.opened(studies.HOURS['hour-more-faces-28'], 0, sample_data)
 
 
 @pytest.mark.slow
@@ -82,8 +123,6 @@ def test_a_stopped_training_goes_on_where_it_was(studies, sample_data, stop_at, 
 
 def test_the_kernel_distance_of_the_judge_is_that_of_the_project(studies):
     """Both are unbiased, with the kernel (x y / d + 1)^3."""
-    import numpy as np
-
     from facegen.metrics import kernel_distance
 
     rng = np.random.default_rng(0)
