@@ -10,6 +10,7 @@ import numpy as np
 
 from facegen import metrics
 from facegen.data.sources import DATASETS, choose
+from facegen.files import rows_of
 from facegen.images import are_digits, to_unit_range
 
 MIN_IMAGES = 20  # fewer say nothing; 1,000 are few
@@ -113,18 +114,19 @@ def inception_scores(images, dataset_name, reference, features, *, seed=0):
     Raises ValueError like `evaluate`.
     """
     images, reference = checked(images, 'folder', reference)
-    reference = pick(reference, PAPER_REFERENCES, seed)
-    fake, real = features(images), features(reference)
+    chosen = numbers_of(len(reference), PAPER_REFERENCES, seed)
+    # Not the images themselves, which at 128 pixels have 2.5 GB
+    fake, real = features(images), features(reference, chosen)
     scores = {
         'features': 'inception',
-        **described(images, dataset_name, reference, seed),
+        **described(images, dataset_name, real, seed),
         **inception_distances(real, fake, seed),
-        'warnings': few_images(len(images), len(reference)),
+        'warnings': few_images(len(fake), len(real)),
         'real': {},
     }
-    count = min(len(images), len(reference) // 2)
+    count = min(len(fake), len(real) // 2)
     if count >= MIN_IMAGES:
-        order = np.random.default_rng([seed, 1]).permutation(len(reference))
+        order = np.random.default_rng([seed, 1]).permutation(len(real))
         held_out, rest = real[order[:count]], real[order[count:]]
         sizes = {'n': len(held_out), 'n_reference': len(rest)}
         scores['real'] = {**sizes, **inception_distances(rest, held_out, seed)}
@@ -167,10 +169,11 @@ class QuickEvaluation:
         """
         digits = DATASETS[dataset_name].features == 'digits' and are_digits(pixels.shape)
         self.dataset_name = 'mnist' if digits else 'folder'
-        pixels, _ = checked(pixels, self.dataset_name, pixels, at_least=2)
-        self.real = pick(pixels, QUICK_REFERENCES, 0)
-        features, _ = features_of(self.real, DATASETS[self.dataset_name].features)
+        real, _ = checked(pixels, self.dataset_name, pixels, at_least=2)
+        some = pick(real, QUICK_REFERENCES, 0)
+        features, _ = features_of(some, DATASETS[self.dataset_name].features)
         self.moments = metrics.moments(features)
+        self.real = pick(some, PAIRED, 0)
 
     def __call__(self, images):
         """Return the scores of uint8 `images` [n, h, w, c], 500 to 1,000 for steady numbers.
@@ -374,10 +377,14 @@ def diversity(images, reference, seed):
 
 def pick(images, count, seed):
     """Return `count` images, drawn by `seed`, in their own order; all if there are fewer."""
-    if len(images) <= count:
-        return images
-    chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)
-    return images[np.sort(chosen)]
+    return rows_of(images, numbers_of(len(images), count, seed)) if len(images) > count else images
+
+
+def numbers_of(length, count, seed):
+    """Return `count` numbers below `length`, drawn by `seed`, in order; all if there are fewer."""
+    if length <= count:
+        return np.arange(length)
+    return np.sort(np.random.default_rng(seed).choice(length, count, replace=False))
 
 
 def described(images, dataset_name, reference, seed):
@@ -394,7 +401,7 @@ def described(images, dataset_name, reference, seed):
 def checked(images, dataset_name, reference, *, at_least=MIN_IMAGES):
     """Return both sets as arrays; raise ValueError if they cannot be compared, saying why."""
     choose(DATASETS, dataset_name, 'data set')
-    images, reference = np.asarray(images), np.asarray(reference)
+    images, reference = np.asanyarray(images), np.asanyarray(reference)  # also memory maps
     for name, array in ('generated', images), ('real', reference):
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3):
             raise ValueError(

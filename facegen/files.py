@@ -24,6 +24,8 @@ from facegen import machine
 LESSON = Path(__file__).parents[1]
 if not (LESSON / 'face_generation.ipynb').is_file():
     LESSON = Path(__file__).parent / 'lesson'
+# Of a larger memory map, pages are released after so many rows: around each, Linux may map 2 MB (6.18 does)
+LARGE_MAP, ROWS_AT_ONCE = 512 << 20, 64  # bytes, rows
 LOCK = '.lock'  # the name of a folder's lock
 SOFT_LOCK = '.lock.process'  # likewise, where the file system has no locks
 said_without_locks = set()  # folders
@@ -122,6 +124,19 @@ def mapped(file, shape):
     with open(file, 'rb') if isinstance(file, Path) else nullcontext(file) as opened:
         opened.seek(0)
         return np.frombuffer(opened.read(), np.uint8).reshape(shape)
+
+
+def rows_of(array, numbers):
+    """Return the rows of these numbers; of a large memory map, no pages stay in this process's memory."""
+    plain = np.asarray(array)  # which is read faster than parts of a memory map
+    if array.nbytes <= LARGE_MAP:
+        return plain.take(numbers, axis=0)
+    rows = np.empty([len(numbers), *array.shape[1:]], array.dtype)
+    for start in range(0, len(numbers), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        rows[part] = plain.take(numbers[part], axis=0)
+        release(array)
+    return rows
 
 
 def release(array):

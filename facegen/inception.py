@@ -12,14 +12,14 @@ import numpy as np
 from facegen import session
 from facegen.data.archive import member_of
 from facegen.data.download import Checksum, File, download_files
-from facegen.files import locked
+from facegen.files import locked, rows_of
 from facegen.screen import progress
 from facegen.session import tf
 
 ARCHIVE = 'inception-2015-12-05.tgz'
 NETWORK = File(
     ARCHIVE,
-    # That of the graph, which others cite; none of the archive is known to us
+    # That of the graph, which others cite; we know of none for the archive
     'sha256:009d6814d1bc560d4e7b236e170e9b2d5ca6f4b57bd8037f6db05776204415c6',
     (
         f'http://download.tensorflow.org/models/image/imagenet/{ARCHIVE}',
@@ -74,9 +74,10 @@ def placed(network, data_path):
 
 @contextmanager
 def opened(graph):
-    """Yield a function of uint8 images [n, h, w, c] that returns their features, float32 [n, 2048].
+    """Yield a function of uint8 images [m, h, w, c] that returns their features, float32 [n, 2048].
 
-    c is 3, or 1, which is repeated. Images enter the serialised `graph` after its JPEG decoder, in
+    Its second argument are the numbers [n] of the images that it looks at, all by default. c is 3, or 1,
+    which is repeated. The images may be a memory map, of which few are read at a time. They enter the serialised `graph` after its JPEG decoder, in
     batches; it resizes them to 299x299 itself, bilinearly, as for the FID that papers report.
     """
     with tf.Graph().as_default() as inception:
@@ -87,11 +88,12 @@ def opened(graph):
         inception.finalize()
     with closing(tf.Session(graph=inception, config=session.config('float32'))) as sess:
 
-        def features_of(images):
+        def features_of(images, numbers=None):
+            numbers = np.arange(len(images)) if numbers is None else numbers
             parts = []
-            with progress(total=len(images), unit='image', desc='Inception') as bar:
-                for start in range(0, len(images), BATCH_SIZE):
-                    batch = np.asarray(images[start : start + BATCH_SIZE], np.float32)
+            with progress(total=len(numbers), unit='image', desc='Inception') as bar:
+                for start in range(0, len(numbers), BATCH_SIZE):
+                    batch = rows_of(images, numbers[start : start + BATCH_SIZE]).astype(np.float32)
                     batch = np.broadcast_to(batch, [*batch.shape[:3], 3])
                     parts.append(sess.run(pooled, {pixels: batch}).reshape(len(batch), -1))
                     bar.update(len(batch))

@@ -220,18 +220,47 @@ def test_data_files_may_begin_with_the_home_folder(faces, monkeypatch):
     assert helper.Dataset('celeba', ['~/faces/000001.jpg']).shape[0] == 1
 
 
+LOOK_AT_A_LARGE_CACHE = """
+import sys
+import numpy as np, psutil
+from facegen import evaluation, files
+
+with open(sys.argv[1], 'wb') as file:
+    file.truncate(2 << 30)  # of zeros, which take no room on the disk
+pixels = np.memmap(sys.argv[1], np.uint8, 'r', shape=(43_690, 128, 128, 3))
+evaluation.QUICK_REFERENCES = 2000
+if sys.argv[2] == 'kept':
+    files.release = lambda array: None
+memory = psutil.Process().memory_info
+before = memory().shared
+quick = evaluation.QuickEvaluation('folder', pixels)
+print((memory().shared - before) / 2**20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems count memory maps in other ways')
+def test_an_evaluation_keeps_no_pages_of_a_large_cache(tmp_path):
+    def megabytes(way):
+        command = [sys.executable, '-c', LOOK_AT_A_LARGE_CACHE, tmp_path / 'large', way]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    assert megabytes('released') < 40
+    assert megabytes('kept') > 90
+
+
 READ_A_LARGE_CACHE = """
 import sys
 import numpy as np, psutil
 import helper
-from facegen.data import dataset
+from facegen import files
 
 opened = helper.Dataset('folder', sys.argv[1], width=8, height=8)
 with open(sys.argv[2], 'wb') as file:
     file.truncate(2 << 30)  # of zeros, which take no room on the disk
 opened.pixels = np.memmap(sys.argv[2], np.uint8, 'r', shape=(43_690, 128, 128, 3))
 if sys.argv[3] == 'kept':
-    dataset.release = lambda array: None
+    files.release = lambda array: None
 memory = psutil.Process().memory_info
 before = memory().rss
 for images in opened.get_batches(64):

@@ -109,6 +109,7 @@ def served(network, *urls):
 def test_features_are_those_of_the_graph_in_any_number(features, count, channels):
     images = some_images(count, channels=channels)
     found = features(images)
+    np.testing.assert_array_equal(features(images, np.array([count - 1, 0])), found[[-1, 0]])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, closed_form(images), rtol=1e-5, atol=1e-6)
 

@@ -35,11 +35,9 @@ from facegen.data.listing import (
     summary_of,
 )
 from facegen.data.sources import DATASETS, choose, download_extract
-from facegen.files import release
+from facegen.files import rows_of
 from facegen.images import CHANNELS, to_data_range
 from facegen.screen import say
-
-RELEASED_AFTER = 64 << 20  # bytes that are read from the cache: a few times as many are mapped
 
 
 class Dataset:
@@ -169,15 +167,8 @@ class Dataset:
 
     def _batches(self, chosen):
         """Yield the batches of images whose numbers are the rows of `chosen`."""
-        pixels = np.asarray(self.pixels)  # arithmetic on parts of a memory map is a quarter slower
-        bytes_read = 0
         for numbers in chosen:
-            batch = pixels.take(numbers, axis=0)
-            bytes_read += batch.nbytes
-            if bytes_read > RELEASED_AFTER:
-                release(self.pixels)
-                bytes_read = 0
-            yield to_data_range(batch)
+            yield to_data_range(rows_of(self.pixels, numbers))
 
 
 def require_whole(*, least, **named):
