@@ -84,11 +84,12 @@ class Recipe:
                 )
         if isinstance(self.augmentations, list):
             object.__setattr__(self, 'augmentations', tuple(self.augmentations))
-        names = [name for name in AUGMENTATIONS if name in list(self.augmentations)]
-        if not isinstance(self.augmentations, tuple) or len(names) < len(self.augmentations):
+        chosen = self.augmentations
+        is_tuple = isinstance(chosen, tuple)
+        if not is_tuple or len(chosen) > sum(name in chosen for name in AUGMENTATIONS):
             raise ValueError(
-                f'augmentations is {self.augmentations!r}; expected some of {AUGMENTATIONS}, each '
-                "once, such as ('colour',)"
+                f'augmentations is {chosen!r}; expected some of {AUGMENTATIONS}, each once, such as '
+                "('colour', 'cutout') or ('flip',)"
             )
         for field in fields(self):
             kind, value = type(field.default), getattr(self, field.name)
@@ -248,8 +249,8 @@ def recipe_named(name, image_size=28):
     """Return the recipe of that name for images of that size, in pixels.
 
     Some recipes have other settings for larger images (`BY_SIZE`). For images of more than 32 pixels, gamma
-    grows with the number of pixels: in an image of twice the size, D's slope is spread over four
-    times as many, each of which has a quarter of it, so the squares of the penalty add up to a quarter.
+    grows with the number of pixels: in an image of twice the side, D's slope is spread over four times as
+    many pixels, each of which has a quarter of it, so the squares of the penalty add up to a quarter.
 
     Raises ValueError if there is no such recipe, with all names, or for an invalid size.
     """
@@ -269,9 +270,9 @@ def digits_by_size(image_size):
 
 
 def faces_by_size(image_size):
-    """Return what `faces` has otherwise for images of more than 32 pixels: more layers, half the rate.
+    """Return what differs in `faces` for images of more than 32 pixels: more layers, half the rate.
 
-    G begins with 4 to 8 pixels, and has half the features at twice the size from 8 pixels on, so that
+    G begins with 4x4 to 8x8 pixels, and has half the features at twice the size from 8 pixels on, so that
     each layer costs about as much; D is the reverse.
     """
     if image_size <= 32:

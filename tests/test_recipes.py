@@ -63,6 +63,8 @@ def test_only_faces_are_mirrored():
         ('network', 'dense'),
         ('augmentations', ('colour', 'blur')),
         ('augmentations', 'colour'),
+        ('augmentations', None),
+        ('augmentations', 5),
         ('augmentations', (['flip'],)),
         ('augmentations', ('flip', 'flip')),
         ('image_size', 2048),
@@ -120,7 +122,7 @@ def test_recipes_at_28_pixels_are_those_of_the_table(name):
 
 @pytest.mark.parametrize('size', [32, 64])
 def test_the_dcgan_of_the_paper(size):
-    """Section 4 of arXiv:1511.06434, and at 64 pixels its figure 1; it has no smoothing."""
+    """Section 4 of arXiv:1511.06434, and at 64 pixels its figure 1; the paper has no smoothing, the recipe keeps ours."""
     for name, loss in ('dcgan', 'non-saturating'), ('dcgan-least-squares', 'least-squares'):
         assert recipe_named(name, size) == Recipe(
             image_size=size,
