@@ -6,6 +6,7 @@ and spread of images/s and of the process's memory at its peak, and the GFLOP of
 what TensorFlow counts in one pass through each network (`step.gflop`).
 
     python benchmarks/sizes.py [--recipes faces dcgan …] [--sizes 28 64 …] [--steps 10] [--repeats 3]
+    python benchmarks/sizes.py --recipes faces --sizes 64 128 --network residual
     python benchmarks/sizes.py --table sizes.jsonl
 """
 
@@ -13,6 +14,7 @@ import argparse
 import itertools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from measuring import in_process, machine, peak_memory_of_children, summary
@@ -20,18 +22,18 @@ from measuring import in_process, machine, peak_memory_of_children, summary
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from facegen.recipes import RECIPES, recipe_named  # noqa: E402
+from facegen.recipes import CHOICES, RECIPES, recipe_named  # noqa: E402
 
 SIZES = 28, 32, 64, 128
 CHANNELS = 3
 WARM_UP = 4  # steps that are not timed
 
 
-def train(name, side, steps):
+def train(name, side, steps, network):
     """Return what a training of a recipe costs, but for its memory."""
     import step
 
-    recipe = recipe_named(name, side)
+    recipe = replace(recipe_named(name, side), network=network)
     per_image = step.gflop(recipe, CHANNELS)
     return {
         'images_per_second': step.ours(CHANNELS, steps, recipe, warm_up=WARM_UP),
@@ -40,10 +42,11 @@ def train(name, side, steps):
     }
 
 
-def measure(name, side, steps):
+def measure(name, side, steps, network):
     """Return what `train` does in a process of its own, and the megabytes that it needed."""
     with peak_memory_of_children() as peak:
-        result = in_process(__file__, '--train', name, '--sizes', side, '--steps', steps)
+        options = '--train', name, '--sizes', side, '--steps', steps, '--network', network
+        result = in_process(__file__, *options)
         return {**result, 'megabytes': peak()}
 
 
@@ -72,6 +75,7 @@ def main():
     parser.add_argument('--sizes', type=int, nargs='+', default=SIZES)
     parser.add_argument('--steps', type=int, default=10, help='that are timed')
     parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--network', choices=CHOICES['network'], default='plain')
     parser.add_argument('--table', type=Path, metavar='FILE')
     parser.add_argument('--train', choices=RECIPES, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -79,12 +83,14 @@ def main():
         print(table([json.loads(line) for line in options.table.open()]))
         return
     if options.train:
-        print(json.dumps(train(options.train, *options.sizes, options.steps)))
+        print(json.dumps(train(options.train, *options.sizes, options.steps, options.network)))
         return
     cases = list(itertools.product(options.recipes, options.sizes))
-    rounds = [[measure(*case, options.steps) for case in cases] for _ in range(options.repeats)]
+    shared = options.steps, options.network
+    rounds = [[measure(*case, *shared) for case in cases] for _ in range(options.repeats)]
     for (name, side), *results in zip(cases, *rounds, strict=True):
-        line = {'benchmark': 'sizes', 'recipe': name, 'side': side, 'machine': machine()}
+        line = {'benchmark': 'sizes', 'recipe': name, 'network': options.network, 'side': side}
+        line |= {'machine': machine()}
         line |= {key: round(results[0][key], 1) for key in ('batch_size', 'gflop_per_step')}
         for key in 'images_per_second', 'megabytes':
             line |= summary(key, [result[key] for result in results], 1)
