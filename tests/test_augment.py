@@ -182,8 +182,9 @@ def test_generated_images_show_no_trace(notebook, monkeypatch, tmp_path, capsys)
 
     real_first = iter([augment.augmented, lambda images, recipe: images])
     monkeypatch.setattr(notebook, 'augmented', lambda *given: next(real_first)(*given))
-    mean_of_leaked, _, grey_of_leaked = statistics(
+    mean_of_leaked, border_of_leaked, grey_of_leaked = statistics(
         notebook, tmp_path / 'leaked', augmentations=augmentations
     )
     assert np.abs(mean_of_leaked - mean).max() > 0.25
+    assert border_of_leaked > border + 0.06
     assert grey_of_leaked > 0.04
