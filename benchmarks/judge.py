@@ -1,4 +1,4 @@
-"""What a network that is not ours says of generated faces: dlib's.
+"""Judge generated faces by the networks of dlib, which have no part in the project.
 
 Prints one JSON line: the kernel distance of the features of dlib's face-recognition network (128 numbers of a
 face enlarged to 168x168 pixels) between generated and real images, the share of generated and of real images in
@@ -7,7 +7,7 @@ and the mean distance to the nearest real image over that from a real one to the
 
     PYTHON benchmarks/judge.py images.npy real.npy
 
-PYTHON is an interpreter with `dlib`, `face_recognition_models`, numpy and Pillow. dlib has no part in the project.
+PYTHON is an interpreter with `dlib`, `face_recognition_models`, numpy and Pillow.
 """
 
 import json

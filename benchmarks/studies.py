@@ -1,7 +1,7 @@
 """What pays on faces: one change of a recipe at a time, three seeds, and equally many images shown.
 
-Prints one JSON line per training, and appends it to the log; what the log has of this machine, in the
-same settings, is left out, so an interrupted run goes on where it was. Images are compared with all
+Prints one JSON line per training, and appends it to the log; trainings that the log has already, of this
+machine and in the same settings, are skipped, so an interrupted benchmark goes on where it was. Images are compared with all
 999 faces, also where fewer were trained on. With `--judge-python`, a network that is not ours judges the
 images too (judge.py).
 
@@ -10,8 +10,8 @@ images too (judge.py).
     python benchmarks/studies.py --table
 
 The cases `hour-…` are trained only if they are asked for. They see as many images as one training sees
-in an hour on both cores of the machine that RESULTS.md names (`sizes.py` says how many a second), so that they come
-out the same beside others. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
+in an hour on the two EPYC cores of "What each size costs" in RESULTS.md, so that other programs
+do not change the result. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
 other faces, which the folder of the data has to hold (`more_faces` in trainings.py says where and how);
 where it does, the images of every training on faces are compared with the rest of these, too. `batch-128` is also
 the cross-entropy beside `least-squares`, and `augmentation-none-999` has no dropout.
@@ -29,6 +29,7 @@ SHOWN = 64_000  # images, that a training of a study sees: a whole number of bat
 SHOWN_IN_AN_HOUR = {  # images, by recipe and size
     ('faces', 28): 1_742_400,  # 484 a second
     ('faces', 64): 401_408,  # 111.5
+    ('faces', 128): 255_616,  # 71
     ('dcgan', 64): 147_240,  # 40.9
 }
 COUNTS = 100, 300, 999  # images that augmentations are tried with
@@ -97,6 +98,8 @@ def table(lines):
             steps = statistics.median(line['step'] for line in chosen)
             cells = [cell(chosen, *column) for column in COLUMNS.values()]
             rows.append([f'`{name}`', str(len(chosen)), f'{steps:,.0f}', *cells])
+    if not rows:
+        return 'nothing is logged of the cases as they are now'
     heading = ['case', 'trainings', 'steps', *COLUMNS]
     used = [column for column, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
     rows = [heading, ['---'] * len(heading), *rows]

@@ -1,8 +1,8 @@
-"""Many trainings, each in a process of its own and logged when it is over: what benchmarks are made of.
+"""Many trainings, each in a process of its own, for the benchmarks robust.py and studies.py.
 
-A benchmark is a table of cases. Each is trained with many seeds, and in float32 and in what
-precision 'auto' is. One JSON line per training is printed and appended to the log; what the log has of this
-machine, in the same settings, is left out, so an interrupted benchmark goes on where it was.
+A benchmark is a table of cases. Each is trained with many seeds, in float32 and with precision 'auto'. When
+a training is over, one JSON line is printed and appended to the log; trainings that the log has already, of
+this machine and in the same settings, are skipped, so an interrupted benchmark goes on where it was.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 With few images, a discriminator learns them by heart. If it never sees one twice in the same way, it
 cannot; if generated images are changed in the same way, the generator has no reason to draw the
-changes; and if the changes are differentiable, its gradient comes through them (DiffAugment: Zhao et
-al. 2020, arXiv:2006.10738).
+changes; and if the changes are differentiable, D's gradient reaches G through them (DiffAugment: Zhao
+et al. 2020, arXiv:2006.10738).
 """
 
 from facegen import replicas
@@ -32,7 +32,7 @@ def flip(images):
 
 
 def colour(images):
-    """Change brightness by -0.5 to 0.5, then saturation by 0 to 2 times and contrast by 0.5 to 1.5 times.
+    """Add -0.5 to 0.5 to the brightness, then multiply saturation by 0 to 2 and contrast by 0.5 to 1.5.
 
     The saturation of an image of one channel stays as it is.
     """
@@ -44,7 +44,7 @@ def colour(images):
 
 
 def translation(images):
-    """Move images by up to an eighth of their sides, rounded to whole pixels; what comes in is grey (0)."""
+    """Move images by up to an eighth of their sides, rounded to whole pixels; uncovered ones are grey (0)."""
     for axis, product in (1, 'nij,njwc->niwc'), (2, 'nij,nhjc->nhic'):
         side = images.shape.as_list()[axis]
         most = int(TRANSLATION * side + 0.5)

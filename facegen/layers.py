@@ -5,7 +5,7 @@ from facegen.session import tf
 
 # The share of a running average of batch normalisation that a step keeps. With the 0.99 of `tf.layers`,
 # what the averages began with still counted 13 % after 200 steps, and images that were drawn with them
-# were pale; they also were 100 steps older than the weights, which a deep generator does not forgive.
+# were pale; they also were 100 steps older than the weights, which harms a deep generator.
 MOMENTUM = 0.9
 
 
