@@ -100,7 +100,12 @@ def more_faces(data_dir, image_size, *, required):
 
     The folder is `more_faces_108` in that of the data, or, for images of more than 32 pixels, `more_faces_140`:
     other faces than those of the sample, as PNG files, cut to squares that show what the central 108x108
-    or 140x140 pixels of CelebA's aligned images do.
+    or 140x140 pixels of CelebA's aligned images do. Of the full set, in FILES by their numbers, these are
+    the test partition's:
+
+        for file in FILES[182_637:]:
+            image = Image.open(file).crop((19, 39, 159, 179))  # for 108: (35, 55, 143, 163)
+            image.save(folder / f'{file.stem}.png')
 
     Raises SystemExit where there are too few to hold some out; there may be none, unless they are required.
     """
