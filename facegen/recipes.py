@@ -270,10 +270,10 @@ def digits_by_size(image_size):
 
 
 def faces_by_size(image_size):
-    """Return what differs in `faces` for images of more than 32 pixels: more layers, half the rate.
+    """Return what differs in `faces` for images of more than 32 pixels: more layers, a lower rate.
 
     G begins with 4x4 to 8x8 pixels, and has half the features at twice the size from 8 pixels on, so that
-    each layer costs about as much; D is the reverse.
+    each layer costs about as much; D is the reverse. The rate falls in proportion to the side.
     """
     if image_size <= 32:
         return {}
@@ -283,7 +283,7 @@ def faces_by_size(image_size):
         'd_filters': filters[-2::-1],
         'g_filters': filters[:-1],
         'g_last_filters': filters[-1],
-        'learning_rate': FACES.learning_rate / 2,
+        'learning_rate': FACES.learning_rate * 32 / image_size,
     }
 
 
