@@ -220,6 +220,13 @@ def test_data_files_may_begin_with_the_home_folder(faces, monkeypatch):
     assert helper.Dataset('celeba', ['~/faces/000001.jpg']).shape[0] == 1
 
 
+def megabytes(code, *arguments):
+    """Return what a Python of its own prints last, a number of megabytes."""
+    command = [sys.executable, '-c', code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
 LOOK_AT_A_LARGE_CACHE = """
 import sys
 import numpy as np, psutil
@@ -240,13 +247,9 @@ print((memory().shared - before) / 2**20)
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='other systems count memory maps in other ways')
 def test_an_evaluation_keeps_no_pages_of_a_large_cache(tmp_path):
-    def megabytes(way):
-        command = [sys.executable, '-c', LOOK_AT_A_LARGE_CACHE, tmp_path / 'large', way]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        return float(done.stdout)
-
-    assert megabytes('released') < 40
-    assert megabytes('kept') > 90
+    arguments = LOOK_AT_A_LARGE_CACHE, tmp_path / 'large'
+    assert megabytes(*arguments, 'released') < 40
+    assert megabytes(*arguments, 'kept') > 90
 
 
 READ_A_LARGE_CACHE = """
@@ -271,10 +274,6 @@ print((memory().rss - before) / 2**20)
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='other systems count memory maps in other ways')
 def test_the_memory_for_a_large_cache_is_bounded(tiny_pictures, tmp_path):
-    def megabytes(way):
-        command = [sys.executable, '-c', READ_A_LARGE_CACHE, tiny_pictures, tmp_path / 'large', way]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        return float(done.stdout.splitlines()[-1])
-
-    assert megabytes('released') < 400
-    assert megabytes('kept') > 1500
+    arguments = READ_A_LARGE_CACHE, tiny_pictures, tmp_path / 'large'
+    assert megabytes(*arguments, 'released') < 400
+    assert megabytes(*arguments, 'kept') > 1500
