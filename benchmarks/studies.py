@@ -46,9 +46,9 @@ def study(recipe, image_size=28, images=None, **changes):
 
 def hour(recipe, image_size, dataset='celeba'):
     """Return a case that is shown as many images as in an hour."""
-    steps = SHOWN_IN_AN_HOUR[recipe, image_size] // recipe_named(recipe, image_size).batch_size
-    show_every = 100 if image_size > 32 else 500
-    limits = (('max_steps', steps),)
+    batch_size = recipe_named(recipe, image_size).batch_size
+    limits = (('max_steps', SHOWN_IN_AN_HOUR[recipe, image_size] // batch_size),)
+    show_every = 6400 // batch_size if image_size > 32 else 500
     return study(recipe, image_size)._replace(dataset=dataset, limits=limits, show_every=show_every)
 
 
