@@ -10,8 +10,8 @@ images too (judge.py).
     python benchmarks/studies.py --table
 
 The cases `hour-…` are trained only if they are asked for. They see as many images as one training sees
-in an hour on the two EPYC cores of "What each size costs" in RESULTS.md, so that other programs
-do not change the result. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
+in an hour on the two EPYC cores of "What each size costs" in RESULTS.md, on a day on which these were slow, so that
+other programs do not change the result. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
 other faces, which the folder of the data has to hold (`more_faces` in trainings.py says where and how);
 where it does, the images of every training on faces are compared with the rest of these, too. `batch-128` is also
 the cross-entropy beside `least-squares`, and `augmentation-none-999` has no dropout.
