@@ -149,6 +149,16 @@ def test_larger_faces_take_layers_from_four_pixels_on_and_a_lower_rate(size, blo
     assert recipe.learning_rate == pytest.approx(8e-4 * 32 / size)
 
 
+@pytest.mark.parametrize(
+    ('size', 'rate', 'batch'), [(32, 8e-4, 64), (64, 4e-4, 64), (128, 2e-4, 32)]
+)
+def test_larger_faces_learn_at_a_lower_rate_and_above_64_pixels_in_smaller_batches(
+    size, rate, batch
+):
+    recipe = recipe_named('faces', size)
+    assert (recipe.learning_rate, recipe.batch_size) == (rate, batch)
+
+
 def test_larger_digits_take_a_layer_more_for_each_doubling():
     filters = [recipe_named('digits', size).g_filters for size in (28, 32, 64, 128)]
     assert filters == [(128, 64), (128, 64), (128, 64, 32), (128, 64, 32, 16)]
