@@ -150,11 +150,9 @@ def test_larger_faces_take_layers_from_four_pixels_on_and_a_lower_rate(size, blo
 
 
 @pytest.mark.parametrize(
-    ('size', 'rate', 'batch'), [(32, 8e-4, 64), (64, 4e-4, 64), (128, 2e-4, 32)]
+    ('size', 'rate', 'batch'), [(32, 8e-4, 64), (64, 4e-4, 32), (128, 2e-4, 32)]
 )
-def test_larger_faces_learn_at_a_lower_rate_and_above_64_pixels_in_smaller_batches(
-    size, rate, batch
-):
+def test_larger_faces_learn_at_a_lower_rate_and_in_smaller_batches(size, rate, batch):
     recipe = recipe_named('faces', size)
     assert (recipe.learning_rate, recipe.batch_size) == (rate, batch)
 
