@@ -5,9 +5,10 @@ face enlarged to 168x168 pixels) between generated and real images, the share of
 which its detector finds a face, the mean distance between two generated images over that of two real ones,
 and the mean distance to the nearest real image over that from a real one to the nearest other.
 
-    PYTHON benchmarks/judge.py images.npy real.npy
+    PYTHON benchmarks/judge.py images.npy real.npy cache
 
-PYTHON is an interpreter with `dlib`, `face_recognition_models`, numpy and Pillow.
+PYTHON is an interpreter with `dlib`, `face_recognition_models`, `joblib`, numpy and Pillow. What the networks say
+of images is kept in the folder `cache`, since the same real ones are looked at again and again.
 """
 
 import json
@@ -26,16 +27,18 @@ def enlarged(image):
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.BICUBIC))
 
 
-def descriptions(images, network):
-    """Return the features [n, 128] of images."""
+def looked_at(images):
+    """Return the features [n, 128] of images, and the share of them in which a face is found."""
+    import dlib
+    import face_recognition_models as models
+
+    network = dlib.face_recognition_model_v1(models.face_recognition_model_location())
+    detect = dlib.get_frontal_face_detector()
     inside = slice(MARGIN, SIDE - MARGIN)
-    chips = (np.ascontiguousarray(enlarged(image)[inside, inside]) for image in images)
-    return np.array([network.compute_face_descriptor(chip) for chip in chips])
-
-
-def found_share(images, detect):
-    """Return the share of images in which a face is found."""
-    return float(np.mean([len(detect(enlarged(image), 0)) > 0 for image in images]))
+    large = [enlarged(image) for image in images]
+    chips = (np.ascontiguousarray(image[inside, inside]) for image in large)
+    features = np.array([network.compute_face_descriptor(chip) for chip in chips])
+    return features, float(np.mean([len(detect(image, 0)) > 0 for image in large]))
 
 
 def kernel_distance(a, b):
@@ -67,20 +70,19 @@ def nearest_distances(features, others, *, skip=0):
 
 def main():
     """Judge the images of one file beside those of another."""
-    import dlib
-    import face_recognition_models as models
+    import joblib
 
-    network = dlib.face_recognition_model_v1(models.face_recognition_model_location())
-    detect = dlib.get_frontal_face_detector()
-    images, real = (np.load(file) for file in sys.argv[1:])
-    fake_features, real_features = (descriptions(x, network) for x in (images, real))
+    *files, cache = sys.argv[1:]
+    images, real = map(np.load, files)
+    look = joblib.Memory(cache, verbose=0).cache(looked_at)
+    (fake_features, fake_share), (real_features, real_share) = look(images), look(real)
     some = real_features[: len(images)]
     line = {
         'n': len(images),
         'n_reference': len(real),
         'kernel_distance': kernel_distance(fake_features, real_features),
-        'found_share': found_share(images, detect),
-        'found_share_of_real': found_share(real, detect),
+        'found_share': fake_share,
+        'found_share_of_real': real_share,
         'between_two': mean_distance(fake_features) / mean_distance(real_features),
         'to_the_nearest': nearest_distances(fake_features, real_features).mean()
         / nearest_distances(some, real_features, skip=1).mean(),

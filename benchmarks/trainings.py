@@ -182,14 +182,14 @@ def trained(case, seed, precision, data_dir, *, run_dir=None, judge_python=None)
                 is_mirrored = DATASETS[case.dataset].has_mirror_images
                 scores |= memorising(images, dataset.pixels, seed=judge_seed, mirrored=is_mirrored)
             if judge_python:
-                others['judged'] = judged(images[:JUDGED], reference, judge_python)
+                others['judged'] = judged(images[:JUDGED], reference, data_dir, judge_python)
             if held_out is not None:
                 of_trained_on = compared(dataset.pixels[:count], held_out)
                 others['held_out'] = kept(compared(images, held_out)) | {
                     'frechet_distance_of_trained_on': round(of_trained_on['frechet_distance'], 4)
                 }
                 if judge_python:
-                    judgement = judged(images[:JUDGED], held_out, judge_python)
+                    judgement = judged(images[:JUDGED], held_out, data_dir, judge_python)
                     others['held_out']['judged'] = judgement
     return {
         **task(case, seed, precision),
@@ -214,13 +214,17 @@ def seconds_of(run):
         return 0.0
 
 
-def judged(images, real, python):
-    """Return what `judge.py` says of images beside real ones; its interpreter has what it needs."""
+def judged(images, real, data_dir, python):
+    """Return what `judge.py` says of images beside real ones; its interpreter has what it needs.
+
+    It keeps what it has seen in the folder `judged` of that of the data.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder, 'images.npy'), Path(folder, 'real.npy')
         for file, pixels in zip(files, (images, real), strict=True):
             np.save(file, pixels)
-        return in_process(Path(__file__).with_name('judge.py'), *files, python=python)
+        judge, cache = Path(__file__).with_name('judge.py'), Path(data_dir, 'judged')
+        return in_process(judge, *files, cache, python=python)
 
 
 def epochs_of(case):
