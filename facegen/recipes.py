@@ -274,8 +274,8 @@ def faces_by_size(image_size):
 
     G begins with 4x4 to 8x8 pixels, and has half the features at twice the size from 8 pixels on, so that
     each layer costs about as much; D is the reverse. The rate falls in proportion to the side. Batches are
-    half as large: fewer images fit an hour, and twice as many steps drew better in single trainings
-    (benchmarks/LOG.md).
+    half as large: a little fewer images fit an hour, but their steps are twice as many, and what was drawn was
+    better (benchmarks/LOG.md).
     """
     if image_size <= 32:
         return {}
