@@ -223,7 +223,8 @@ def judged(images, real, data_dir, python):
         files = Path(folder, 'images.npy'), Path(folder, 'real.npy')
         for file, pixels in zip(files, (images, real), strict=True):
             np.save(file, pixels)
-        judge, cache = Path(__file__).with_name('judge.py'), Path(data_dir, 'judged')
+        judge = Path(__file__).with_name('judge.py')
+        cache = Path(data_dir, 'judged').resolve()  # it runs in another folder
         return in_process(judge, *files, cache, python=python)
 
 
