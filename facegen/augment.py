@@ -10,6 +10,7 @@ from facegen import replicas
 from facegen.layers import seed_of_step
 from facegen.session import tf
 
+FLIP = 1 / 4  # probability that an image is mirrored
 TRANSLATION = 1 / 8  # of the side, by which an image moves at most
 CUTOUT = 1 / 2  # of the side, that a cut-out square has
 
@@ -27,8 +28,13 @@ def augmented(images, recipe):
 
 
 def flip(images):
-    """Mirror images left to right, with probability 1/2 each."""
-    return tf.where_v2(uniform(images) < 0.5, images[:, :, ::-1], images)
+    """Mirror images left to right, with probability 1/4 each.
+
+    With 1/2, D would see as many images of either hand, whatever G draws, and G could draw those of one
+    hand only. With less, what D sees tells which hands the images had (Karras et al. 2020,
+    arXiv:2006.06676, section 2.2).
+    """
+    return tf.where_v2(uniform(images) < FLIP, images[:, :, ::-1], images)
 
 
 def colour(images):
