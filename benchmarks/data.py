@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-ROOT = Path(__file__).parent.parent
+from measuring import ROOT, in_process, megabytes, peak_memory_of_children, summary
+
 sys.path.insert(0, str(ROOT))
 
-import helper  # noqa: E402
-from measuring import in_process, megabytes, peak_memory_of_children, summary  # noqa: E402
+import helper
 
 BATCH = 64
 EXERCISE = 3200  # images that the exercise's way is timed on

@@ -11,13 +11,11 @@ import json
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from measuring import in_process, summary
+from measuring import ROOT, in_process, summary
 
-ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 WARM_UP, STEPS = 20, 100

@@ -24,11 +24,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-ROOT = Path(__file__).parent.parent
+from measuring import ROOT
+
 sys.path.insert(0, str(ROOT))
 
-import helper  # noqa: E402
-from facegen import faces, metrics  # noqa: E402
+import helper
+from facegen import faces, metrics
 
 HALVES = 6  # random splits of the real faces
 REPEATED = 50  # faces that fill a whole set in `repeated`

@@ -28,13 +28,13 @@ from pathlib import Path
 
 from jupyter_client.manager import run_kernel
 
-ROOT = Path(__file__).parent.parent
+from measuring import ROOT, in_process, summary
+
 sys.path.insert(0, str(ROOT))
 
-import helper  # noqa: E402
-from facegen import notebook  # noqa: E402
-from facegen.run import RunFolder  # noqa: E402
-from measuring import in_process, summary  # noqa: E402
+import helper
+from facegen import notebook
+from facegen.run import RunFolder
 
 FIRST = {  # of which cell the first image counts
     'digits': 'first digits',

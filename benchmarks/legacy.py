@@ -13,18 +13,18 @@ import json
 import sys
 import time
 from contextlib import redirect_stdout
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from measuring import ROOT
+
 sys.path.insert(0, str(ROOT))
 
-from facegen import notebook, session  # isort: skip  # noqa: E402
-from facegen.data.crop import get_batch  # noqa: E402
-from facegen.data.dataset import Dataset  # noqa: E402
-from facegen.legacy.data import ClassicData  # noqa: E402
+from facegen import notebook, session  # isort: skip
+from facegen.data.crop import get_batch
+from facegen.data.dataset import Dataset
+from facegen.legacy.data import ClassicData
 
-import numpy as np  # isort: skip  # noqa: E402
-import tensorflow.compat.v1 as tf  # isort: skip  # noqa: E402
+import numpy as np  # isort: skip
+import tensorflow.compat.v1 as tf  # isort: skip
 
 BATCH_SIZE, Z_DIM = 64, 100
 WARM_UP = 3  # steps that are not counted

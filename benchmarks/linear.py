@@ -25,14 +25,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-ROOT, HERE = Path(__file__).parent.parent, Path(__file__).parent
+from measuring import ROOT, in_process, summary
+
 sys.path.insert(0, str(ROOT))
 
-import helper  # noqa: E402
-from data import linked  # noqa: E402
-from facegen.figures import rendered  # noqa: E402
-from facegen.recipes import Recipe  # noqa: E402
-from measuring import in_process, summary  # noqa: E402
+import helper
+from data import linked
+from facegen.figures import rendered
+from facegen.recipes import Recipe
 
 UNITS = {  # of each curve: that of its size, that of its cost
     'training step': ('pixels', 'seconds'),
@@ -65,9 +65,11 @@ def a_round(options):
             faces = Path(folder, 'faces')
             linked(options.data_dir / 'celeba_sample', count, faces)
             for name, measure in ('first pass', 'first_pass'), ('later epoch', 'later_epochs'):
-                result = in_process(HERE / 'data.py', '--measure', measure, faces)
+                result = in_process(
+                    Path(__file__).with_name('data.py'), '--measure', measure, faces
+                )
                 curves[name][count] = count / result['images_per_second']
-    line = in_process(HERE / 'memory.py', '--epochs', options.epochs)
+    line = in_process(Path(__file__).with_name('memory.py'), '--epochs', options.epochs)
     tenths = np.linspace(0, options.epochs, 11).astype(int).tolist()[1:]
     curves['step'] = dict(zip(tenths, line['milliseconds_per_step'], strict=True))
     curves['memory'] = dict(zip(tenths, line['megabytes'][1:], strict=True))

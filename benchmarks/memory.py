@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parent.parent
+from measuring import ROOT
+
 sys.path.insert(0, str(ROOT))
 
-import helper  # noqa: E402
-from facegen import notebook  # noqa: E402
-from facegen.evaluation import QuickEvaluation  # noqa: E402
-from facegen.recipes import Recipe  # noqa: E402
+import helper
+from facegen import notebook
+from facegen.evaluation import QuickEvaluation
+from facegen.recipes import Recipe
 
 TINY = Recipe(d_filters=(4, 8), g_filters=(8, 4), z_dim=8, batch_size=8, ema_half_life=1000)
 

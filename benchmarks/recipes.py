@@ -22,13 +22,14 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from measuring import ROOT
+
 sys.path.insert(0, str(ROOT))
 
-from facegen.figures import last_grids  # noqa: E402
-from facegen.images import few_colors  # noqa: E402
-from facegen.recipes import RECIPES  # noqa: E402
-from facegen.run import RunFolder  # noqa: E402
+from facegen.figures import last_grids
+from facegen.images import few_colors
+from facegen.recipes import RECIPES
+from facegen.run import RunFolder
 
 DEFAULTS = {'mnist': 'digits', 'celeba': 'faces'}
 SHARED = {  # heading: (score, factor, digits after the point)

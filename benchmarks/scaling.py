@@ -25,16 +25,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import step
-from measuring import summary
+from measuring import ROOT, summary
 
-ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from facegen.cluster import WAIT_MINUTES, Cluster, Peers  # noqa: E402
-from facegen.recipes import RECIPES, recipe_named  # noqa: E402
+from facegen.cluster import WAIT_MINUTES, Cluster, Peers
+from facegen.recipes import RECIPES, recipe_named
 
 CHANNELS = 3
 WARM_UP = 5  # steps, and exchanges, that are not timed

@@ -17,12 +17,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from measuring import in_process, machine, peak_memory_of_children, summary
+from measuring import ROOT, in_process, machine, peak_memory_of_children, summary
 
-ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from facegen.recipes import CHOICES, RECIPES, recipe_named  # noqa: E402
+from facegen.recipes import CHOICES, RECIPES, recipe_named
 
 SIZES = 28, 32, 64, 128
 CHANNELS = 3

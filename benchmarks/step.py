@@ -26,9 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from measuring import in_process, summary
+from measuring import ROOT, in_process, summary
 
-ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 BATCH, Z_DIM, RATE, BETA1, SMOOTHING = 64, 100, 3e-4, 0.45, 0.1

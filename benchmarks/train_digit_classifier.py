@@ -16,15 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parent.parent
+from measuring import ROOT
+
 sys.path.insert(0, str(ROOT))
 
-import helper  # noqa: E402
-from facegen import digits, session  # noqa: E402
-from facegen.data.find import first  # noqa: E402
-from facegen.data.idx import open_idx, read_exactly  # noqa: E402
-from facegen.metrics import moments  # noqa: E402
-from facegen.session import tf  # noqa: E402
+import helper
+from facegen import digits, session
+from facegen.data.find import first
+from facegen.data.idx import open_idx, read_exactly
+from facegen.metrics import moments
+from facegen.session import tf
 
 EPOCHS = 8
 BATCH_SIZE = 100

@@ -16,12 +16,12 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from measuring import ROOT, peak_memory_of_children, summary
+
 sys.path.insert(0, str(ROOT))
 
-import helper  # noqa: E402
-from facegen import notebook  # noqa: E402
-from measuring import peak_memory_of_children, summary  # noqa: E402
+import helper
+from facegen import notebook
 
 
 def measured(data):
