@@ -91,10 +91,10 @@ COLUMNS = {  # heading: (where the score is, its name, factor, digits after the 
 
 
 def table(lines):
-    """Return a Markdown table of what was trained: of each score the median, and all in brackets."""
+    """Return a Markdown table of what was trained: of each score the median, and all in brackets, by seed."""
     rows = []
     for name, case in (CASES | HOURS).items():
-        chosen = of_case(lines, name, case, 'auto')
+        chosen = sorted(of_case(lines, name, case, 'auto'), key=lambda line: line['seed'])
         if chosen:
             steps = statistics.median(line['step'] for line in chosen)
             cells = [cell(chosen, *column) for column in COLUMNS.values()]

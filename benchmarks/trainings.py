@@ -36,7 +36,7 @@ from facegen.recipes import CLASSIC, recipe_named
 PRECISIONS = ('float32', 'auto')
 KEPT = (
     'frechet_distance', 'kernel_distance', 'confident_share', 'precision', 'recall', 'class_kl',
-    'diversity', 'nearest_ratio',
+    'diversity', 'nearest_ratio', 'nearer_than_real',
 )  # fmt: skip
 JUDGED = 600  # generated images, by a network that is not ours
 MORE = 16_000  # faces of the folder of more faces are trained on; the others are held out
@@ -56,7 +56,7 @@ class Case(NamedTuple):
     precisions: tuple = PRECISIONS
     image_size: int = 28
     show_every: int = 500  # steps between two evaluations, and two checkpoints
-    images: int | None = None  # the first so many of the data set are trained on; None: all
+    images: int | None = None  # the first so many of the sample faces are trained on; None: all
 
 
 class SeenError(Exception):
@@ -258,7 +258,10 @@ def task(case, seed, precision):
 
 
 def identity(line):
-    """Return what tells a training from others: all that decides its numbers."""
+    """Return what tells a training from others: all that decides its numbers, but for the code.
+
+    After a change of the code that changes numbers, remove the lines of the log that it concerns.
+    """
     names = 'case', 'seed', 'precision', 'settings', 'machine', 'cores'
     return json.dumps([line[name] for name in names], sort_keys=True)
 
@@ -399,7 +402,9 @@ def main(script, about, cases, table, *, default=None):
         'after a change of the code, choose another',
     )
     parser.add_argument(
-        '--judge-python', help='a Python with dlib, which judges faces too (see judge.py)'
+        '--judge-python',
+        help='a Python with dlib, which judges faces too (see judge.py); trainings that are in the log '
+        'already are not judged later',
     )
     parser.add_argument('--table', action='store_true')
     parser.add_argument('--train', type=json.loads, help=argparse.SUPPRESS)
