@@ -1,9 +1,9 @@
 """Differentiable augmentation: what the discriminator sees is changed at random, real or generated.
 
-With few images, a discriminator learns them by heart. If it never sees one twice in the same way, it
-cannot; if generated images are changed in the same way, the generator has no reason to draw the
-changes; and if the changes are differentiable, D's gradient reaches G through them (DiffAugment: Zhao
-et al. 2020, arXiv:2006.10738).
+With few images, a discriminator learns them by heart. If it never sees one twice in the same way, that is
+harder. If generated images are changed in the same way, the generator has no reason to draw the changes, as
+long as D can still tell how many images had them (see `flip`). And if the changes are differentiable,
+D's gradient reaches G through them (DiffAugment: Zhao et al. 2020, arXiv:2006.10738).
 """
 
 from facegen import replicas
@@ -30,8 +30,8 @@ def augmented(images, recipe):
 def flip(images):
     """Mirror images left to right, with probability 1/4 each.
 
-    With 1/2, D would see as many images of either hand, whatever G draws, and G could draw those of one
-    hand only. With less, what D sees tells which hands the images had (Karras et al. 2020,
+    With 1/2, D would see equally many images that face each way, whatever G draws, and G could draw those
+    that face one way only. With less, D can tell how many faced each way (Karras et al. 2020,
     arXiv:2006.06676, section 2.2).
     """
     return tf.where_v2(uniform(images) < FLIP, images[:, :, ::-1], images)

@@ -65,25 +65,23 @@ class Recipe:
     rate_decay: bool = False  # whether the learning rate falls linearly to 0 over the run
     beta1: float = 0.45  # Adam's decay of the mean gradient
     ema_half_life: int = 0  # images in which a weight's share in its average halves; 0: none
-    random_flip: bool = False  # mirror half of the images; right for faces, wrong for digits
+    random_flip: bool = False  # mirror half of the real images; right for faces, wrong for digits
     augmentations: tuple[str, ...] = ()  # of what D sees, in this order (augment.py)
     mnist_epochs: int = 2  # over the full set, 60,000 digits
     celeba_epochs: int = 1  # over the full set, 202,599 faces
 
     def __post_init__(self):
         """Refuse settings that make no sense, and say what would be right."""
+        for name in 'd_filters', 'g_filters', 'augmentations':
+            if isinstance(getattr(self, name), list):  # JSON has no tuples
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in 'd_filters', 'g_filters':
             filters = getattr(self, name)
-            if isinstance(filters, list):  # JSON has no tuples
-                filters = tuple(filters)
-                object.__setattr__(self, name, filters)
             counts = isinstance(filters, tuple) and all(type(n) is int and n > 0 for n in filters)
             if not (counts and filters):
                 raise ValueError(
                     f'{name} is {filters!r}; expected (64, 128) or the like, from 1 on'
                 )
-        if isinstance(self.augmentations, list):
-            object.__setattr__(self, 'augmentations', tuple(self.augmentations))
         chosen = self.augmentations
         is_tuple = isinstance(chosen, tuple)
         if not is_tuple or len(chosen) > sum(name in chosen for name in AUGMENTATIONS):
@@ -96,16 +94,12 @@ class Recipe:
             accepted = {int: Integral, float: Real}.get(kind, kind)  # numpy's numbers too
             if isinstance(value, bool) is not (kind is bool) or not isinstance(value, accepted):
                 raise ValueError(f'{field.name} is {value!r}; expected {kind.__name__}')
-        least = {
-            'kernel_size': 1,
-            'z_dim': 1,
-            'batch_size': 1,
-            'mnist_epochs': 1,
-            'celeba_epochs': 1,
-        }
-        or_none = ['ema_half_life', 'd_hidden', 'g_hidden', 'g_last_filters', 'z_categories']
-        or_none += ['rate_warmup', 'gamma']
-        for name, lowest in (least | dict.fromkeys(or_none, 0)).items():
+        some = 'kernel_size', 'z_dim', 'batch_size', 'mnist_epochs', 'celeba_epochs'
+        none_too = (
+            'ema_half_life', 'd_hidden', 'g_hidden', 'g_last_filters', 'z_categories', 'rate_warmup',
+            'gamma',
+        )  # fmt: skip
+        for name, lowest in (dict.fromkeys(some, 1) | dict.fromkeys(none_too, 0)).items():
             if not lowest <= getattr(self, name) < math.inf:
                 raise ValueError(f'{name} is {getattr(self, name)}; expected at least {lowest}')
         for name, choices in CHOICES.items():
