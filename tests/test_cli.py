@@ -407,6 +407,8 @@ def test_default_epochs_are_the_recipes_or_show_about_as_many_pictures():
         ('mnist', 60_000),
         ('celeba', 202_599),
         ('folder', 50_000),
+        ('folder', 127),  # of which an epoch shows 64
     )
-    assert [default_epochs(name, count, recipe) for name, count in sets] == [220, 24, 5, 3, 4]
+    epochs = [default_epochs(name, count, recipe) for name, count in sets]
+    assert epochs == [220, 24, 5, 3, 4, 3300]
     assert default_epochs('folder', 202_599, recipe) == 1

@@ -228,9 +228,13 @@ def default_run_dir(runs_dir, dataset):
 
 
 def default_epochs(name, count, recipe):
-    """Return the recipe's epochs for the full set; for a smaller one, enough for as many images."""
+    """Return the recipe's epochs for the full set; for a smaller one, enough for as many images.
+
+    An epoch leaves out what does not fill a batch.
+    """
     from facegen.data.sources import DATASETS
 
     if count == DATASETS[name].num_images:
         return getattr(recipe, f'{name}_epochs')
-    return max(1, round(DATASETS[name].images_shown / count))
+    shown_by_an_epoch = count - count % recipe.batch_size
+    return max(1, round(DATASETS[name].images_shown / shown_by_an_epoch))
