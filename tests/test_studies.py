@@ -49,6 +49,15 @@ def test_the_table_has_medians_and_every_value(studies):
     ]
 
 
+def test_results_have_the_rows_of_the_log(studies):
+    trainings = importlib.import_module('trainings')
+    lines = trainings.parsed_lines(ROOT / 'benchmarks' / 'studies.jsonl', ())
+    rows = trainings.report(list(lines), studies.table).splitlines()
+    results = (ROOT / 'benchmarks' / 'RESULTS.md').read_text(encoding='utf-8').splitlines()
+    missing = [row for row in rows if row.startswith('| `') and row not in results]
+    assert not missing
+
+
 @pytest.mark.slow
 def test_a_part_of_the_faces_at_another_size(studies, sample_data):
     trainings = importlib.import_module('trainings')
