@@ -212,7 +212,7 @@ def with_quarters_of_others(images, rng):
 
 
 def drawn(runs, steps, data_dir, count):
-    """Return {name: images} that generators of run folders draw, and of new, short trainings."""
+    """Return {name: images} that generators of run folders draw, and of new, short training runs."""
     from facegen.run import RunFolder
     from facegen.sampling import generate
 
@@ -269,7 +269,7 @@ def main():
     """Print one JSON line for each candidate and set."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('runs', metavar='RUN', nargs='*', help='run folder of a face generator')
-    parser.add_argument('--steps', type=int, nargs='*', default=[], help='of trainings to make')
+    parser.add_argument('--steps', type=int, nargs='*', default=[], help='of training runs to make')
     parser.add_argument('--data-dir', default=str(ROOT / 'data'), help='folder of celeba')
     parser.add_argument('--only', nargs='*', choices=CANDIDATES, default=list(CANDIDATES))
     arguments = parser.parse_args()

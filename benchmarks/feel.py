@@ -109,7 +109,7 @@ def previews_in_kernel(dataset_name, data_dir, count):
             f'json.dump(feel.cost_of_previews(*{arguments!r}), open({str(out)!r}, "w"))',
         )
         if not list(shown):
-            raise RuntimeError('the trainings showed no image')
+            raise RuntimeError('the training runs showed no image')
         return json.loads(out.read_text())
 
 
@@ -171,7 +171,7 @@ def main():
     known = ['import', 'images', 'previews']
     parser.add_argument('--measures', nargs='+', choices=known, default=known)
     parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--previews', type=int, default=20, help='in a training')
+    parser.add_argument('--previews', type=int, default=20, help='in a training run')
     parser.add_argument('--data-dir', type=Path, default=ROOT / 'data')
     options = parser.parse_args()
     data_dir, repeats = options.data_dir.resolve(), range(options.repeats)

@@ -50,7 +50,7 @@ def memory_of_children():
     """Return the megabytes of all processes below this one: what several share is counted once.
 
     On Linux, programs beside them that use the same libraries take over a part of these: it is too low
-    where other trainings run.
+    where other training goes on.
     """
     return sum(map(megabytes, psutil.Process().children(recursive=True)))
 

@@ -97,7 +97,7 @@ def curve_of(run, started):
 
 
 def seconds_to(distance, line):
-    """Return when a training came to that Fréchet distance of its own evaluations; nan if never."""
+    """Return when a training run came to that Fréchet distance of its own evaluations; nan if never."""
     return next((seconds for seconds, reached in line['curve'] if reached <= distance), math.nan)
 
 

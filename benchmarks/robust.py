@@ -1,7 +1,7 @@
-"""How often a training fails: the recipes with many seeds, in float32 and in bfloat16.
+"""How often a training run fails: the recipes with many seeds, in float32 and in bfloat16.
 
-A training that works for one seed on one processor may end in noise for another. So every case of
-`CASES` is trained with many seeds, each training in a process of its own. Prints one JSON line per
+A training run that works for one seed on one processor may end in noise for another. So every case of
+`CASES` is trained with many seeds, each training run in a process of its own. Prints one JSON line per
 training, and appends it to the log; what the log has of this machine, in the same settings, is left
 out, so an interrupted run goes on where it was.
 
@@ -9,7 +9,7 @@ out, so an interrupted run goes on where it was.
     python benchmarks/robust.py --cases digits-start faces-end --log robust.jsonl
     python benchmarks/robust.py --table
 
-`--jobs 2` runs two trainings at a time, on Linux each on a share of the cores, which makes more of them
+`--jobs 2` trains two at a time, on Linux each on a share of the cores, which makes more of them
 an hour than one by one on all. `--table` turns the log into the tables of RESULTS.md.
 """
 
@@ -41,7 +41,7 @@ CASES = {
 def table(lines):
     """Return a Markdown table of what was trained in today's settings: medians, and the worst."""
     rows = [
-        ['case', 'arithmetic', 'trainings', 'collapsed', 'Fréchet distance: median', 'worst',
+        ['case', 'arithmetic', 'runs', 'collapsed', 'Fréchet distance: median', 'worst',
          'confident: median', 'worst', 'precision', 'recall'],
     ]  # fmt: skip
     rows.append(['---'] * len(rows[0]))
@@ -67,7 +67,7 @@ def table(lines):
 
 
 def summary(lines, score, digits, statistic):
-    """Return a statistic of a score; nothing where no training has that score."""
+    """Return a statistic of a score; nothing where no training run has that score."""
     values = [line['scores'][score] for line in lines if score in line['scores']]
     return f'{statistic(values):.{digits}f}' if values else ''
 

@@ -1,4 +1,4 @@
-"""What a training costs at each size of its images: images per second, GFLOP and memory.
+"""What a training run costs at each size of its images: images per second, GFLOP and memory.
 
 Each recipe is trained at each size, in colour and in batches of its own, for `--steps` steps in a process
 of its own, one after the other, all of them `--repeats` times. Prints one JSON line for each: median
@@ -29,7 +29,7 @@ WARM_UP = 4  # steps that are not timed
 
 
 def train(name, side, steps, network):
-    """Return what a training of a recipe costs, but for its memory."""
+    """Return what a training run of a recipe costs, but for its memory."""
     import step
 
     recipe = replace(recipe_named(name, side), network=network)

@@ -1,4 +1,4 @@
-"""Images per second of a training: ours, the exercise's, Keras' and PyTorch's, on one network.
+"""Images per second of a training run: ours, the exercise's, Keras' and PyTorch's, on one network.
 
 The network is the classic one (recipe `classic`, batch 64, 28x28). Every way runs in a process of
 its own, one after the other, all of them `--repeats` times; ours are timed inside `train` itself, with

@@ -1,6 +1,6 @@
 """What pays on faces: one change of a recipe at a time, three seeds, and equally many images shown.
 
-Prints one JSON line per training, and appends it to the log; trainings that the log has already, of this
+Prints one JSON line per run, and appends it to the log; runs that the log has already, of this
 machine and in the same settings, are skipped, so an interrupted benchmark goes on where it was. Images are compared with all
 999 faces, also where fewer were trained on. With `--judge-python`, a network that is not ours judges the
 images too (judge.py).
@@ -9,11 +9,11 @@ images too (judge.py).
     python benchmarks/studies.py --cases hour-faces-64 hour-dcgan-64 --jobs 2 --judge-python PYTHON
     python benchmarks/studies.py --table
 
-The cases `hour-…` are trained only if they are asked for. They see as many images as one training sees
+The cases `hour-…` are trained only if they are asked for. They see as many images as one training run sees
 in an hour on the two EPYC cores of "What each size costs" in RESULTS.md, on a day on which these were slow, so that
 other programs do not change the result. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
 other faces, which the folder of the data has to hold (`more_faces` in trainings.py says where and how);
-where it does, the images of every training on faces are compared with the rest of these, too. `batch-128` is also
+where it does, the images of every training run on faces are compared with the rest of these, too. `batch-128` is also
 the cross-entropy beside `least-squares`, and `augmentation-none-999` has no dropout.
 """
 
@@ -25,7 +25,7 @@ from trainings import Case, main, of_case  # isort: skip  # it finds facegen
 from facegen.recipes import AUGMENTATIONS, recipe_named  # isort: skip
 
 SEEDS = 3
-SHOWN = 64_000  # images, that a training of a study sees: a whole number of batches of each size
+SHOWN = 64_000  # images that a run of a study sees: a whole number of batches of each size
 SHOWN_IN_AN_HOUR = {  # images, by recipe and size
     ('faces', 28): 1_742_400,  # 484 a second
     ('faces', 64): 401_408,  # 111.5
@@ -101,14 +101,14 @@ def table(lines):
             rows.append([f'`{name}`', str(len(chosen)), f'{steps:,.0f}', *cells])
     if not rows:
         return 'nothing is logged of the cases as they are now'
-    heading = ['case', 'trainings', 'steps', *COLUMNS]
+    heading = ['case', 'runs', 'steps', *COLUMNS]
     used = [column for column, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
     rows = [heading, ['---'] * len(heading), *rows]
     return '\n'.join(f'| {" | ".join(row[column] for column in used)} |' for row in rows)
 
 
 def cell(lines, where, score, factor, digits):
-    """Return the median of a score, and the scores; nothing where no training has it."""
+    """Return the median of a score, and the scores; nothing where no training run has it."""
     found = [reduce(lambda scores, name: scores.get(name, {}), where, line) for line in lines]
     values = [factor * scores[score] for scores in found if score in scores]
     if not values:

@@ -1,7 +1,7 @@
 """Many trainings, each in a process of its own, for the benchmarks robust.py and studies.py.
 
 A benchmark is a table of cases. Each is trained with many seeds, in float32 and with precision 'auto'. When
-a training is over, one JSON line is printed and appended to the log; trainings that the log has already, of
+a training run is over, one JSON line is printed and appended to the log; runs that the log has already, of
 this machine and in the same settings, are skipped, so an interrupted benchmark goes on where it was.
 """
 
@@ -60,7 +60,7 @@ class Case(NamedTuple):
 
 
 class SeenError(Exception):
-    """Ends a training at the evaluation that counts."""
+    """Ends a training run at the evaluation that counts."""
 
 
 def settings_of(case, precision):
@@ -241,7 +241,7 @@ def epochs_of(case):
 
 
 def task(case, seed, precision):
-    """Return what decides the numbers of a training, but for the machine, as JSON has it.
+    """Return what decides the numbers of a training run, but for the machine, as JSON has it.
 
     Of the recipe, that is what differs from the textbook's.
     """
@@ -258,7 +258,7 @@ def task(case, seed, precision):
 
 
 def identity(line):
-    """Return what tells a training from others: all that decides its numbers, but for the code.
+    """Return what tells a training run from others: all that decides its numbers, but for the code.
 
     After a change of the code that changes numbers, remove the lines of the log that it concerns.
     """
@@ -267,7 +267,7 @@ def identity(line):
 
 
 def name_of(line):
-    """Return the name of a training's folder, which differs where `identity` does."""
+    """Return the name of a training run's folder, which differs where `identity` does."""
     digest = hashlib.sha256(identity(line).encode()).hexdigest()[:8]
     return f'{line["case"]}-{line["seed"]}-{line["precision"]}-{digest}'
 
@@ -275,7 +275,7 @@ def name_of(line):
 def planned(benchmark, cases, log, about, most_seeds=None, *, has_bfloat16=True):
     """Return the lines to make, as far as they are known before: those that the log lacks.
 
-    `cases` are {name: Case}; `about` is what is common to all: the machine, and the cores of a training.
+    `cases` are {name: Case}; `about` is what is common to all: the machine, and the cores of a training run.
     Without bfloat16, 'auto' is left out where there is 'float32', which it then is.
     """
     done = {identity(line) for line in parsed_lines(log, ())}
@@ -374,7 +374,7 @@ def report(lines, table):
     """Return, for each machine, its name and its table, which `table` makes of its lines."""
     names = dict.fromkeys((line['machine'], line['cores']) for line in lines)
     return '\n\n'.join(
-        f'{name}; {cores} core{"s" if cores > 1 else ""} a training:\n\n'
+        f'{name}; {cores} core{"s" if cores > 1 else ""} a training run:\n\n'
         + table([line for line in lines if (line['machine'], line['cores']) == (name, cores)])
         for name, cores in names
     )

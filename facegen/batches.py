@@ -1,4 +1,4 @@
-"""What the steps of a training are fed with: batches, latents, a learning rate."""
+"""What the steps of a training run are fed with: batches, latents, a learning rate."""
 
 import inspect
 import itertools
@@ -19,7 +19,7 @@ def total_steps(count, batch_size, epoch_count, max_steps):
 
 
 class Batches:
-    """The batches of a training, from any position on.
+    """The batches of a training run, from any position on.
 
     Iterating gives (epoch, step, done, images). Epochs and steps count from 1. `done` is the share of
     the training that is over, 0 or more and below 1: of `steps`, or of the minutes if these run

@@ -1,4 +1,4 @@
-"""Checkpoints: the variables of a training, kept so that it goes on as if it had never stopped."""
+"""Checkpoints: the variables of a training run, kept so that it goes on as if it had never stopped."""
 
 import errno
 import math
@@ -123,7 +123,7 @@ class Checkpoints:
         """
         if position.step != self.saved_step:
             if self.run.events:
-                self.run.events.flush()  # first, so that a training that goes on here lacks no point
+                self.run.events.flush()  # first, so that a training run that goes on here lacks no point
             self.write(position)
         if self.run.events:
             self.run.events.add_weights(position.step, self.sess.run(self.weights))

@@ -1,4 +1,4 @@
-"""The processes of a training on several machines: who they are, how they meet, who has ended.
+"""The processes of a training run on several machines: who they are, how they meet, who has ended.
 
 `TF_CONFIG` names them. The numbers of the training travel by TensorFlow's own collectives (distribution.py);
 here each worker holds one connection to the chief, over which they check before the first step that they
@@ -53,7 +53,7 @@ class Process(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """All processes of a training, the chief first, and which of them is this one."""
+    """All processes of a training run, the chief first, and which of them is this one."""
 
     processes: tuple[Process, ...]
     number: int
@@ -241,7 +241,7 @@ class Peers:
         from facegen.run import DECIDE_NOTHING, differences
 
         if not isinstance(theirs, dict) or theirs.keys() != hello.keys():
-            return None, 'this port waits for the workers of a training'
+            return None, 'this port waits for the workers of a training run'
         if theirs['cluster'] != hello['cluster']:
             return None, f'{self.cluster.chief} belongs to another cluster, {hello["cluster"]}'
         process = next(

@@ -1,4 +1,4 @@
-"""The curves of a training, live or finished: bounded in memory, and drawn anew in milliseconds."""
+"""The curves of a training run, live or finished: bounded in memory, and drawn anew in milliseconds."""
 
 import math
 
@@ -73,7 +73,7 @@ class Thinned:
 
 
 class Curves:
-    """Both losses of a training over its steps and, below, what D said and how good images were.
+    """Both losses of a training run over its steps and, below, what D said and how good images were.
 
     Dashed lines are `losses.undecided_losses`, and 1/2: a discriminator that cannot tell real from
     generated. Lines are means over WINDOW steps, the bands around them reach from the least to the

@@ -178,7 +178,7 @@ def moving_averages_on_write(next_creator, **options):
 
 
 class ReplicaTraining(Training):
-    """A training on several devices of this machine."""
+    """A training run on several devices of this machine."""
 
     def __init__(self, devices, *args, **options):
         """Take what `Training` takes; raises ValueError for a batch that has no equal parts, too."""
@@ -196,7 +196,7 @@ class ReplicaTraining(Training):
 
 
 class ClusterTraining(Training):
-    """A training on several machines, in one of its processes.
+    """A training run on several machines, in one of its processes.
 
     All take the same steps. Only the chief has a run folder, draws and evaluates; the others wait for it at
     the next step.
@@ -336,7 +336,7 @@ class ClusterCheckpoints(Checkpoints):
 
 
 class Elsewhere:
-    """What takes the place of the run folder, and of what shows a training, where the chief has them."""
+    """What takes the place of the run folder, and of what shows a training run, where the chief has them."""
 
     def __init__(self, path):
         """Name the folder that the chief was told."""

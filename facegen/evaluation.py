@@ -156,7 +156,7 @@ def few_images(count, reference_count):
 
 
 class QuickEvaluation:
-    """A cheap evaluation of a few hundred images, again and again during a training.
+    """A cheap evaluation of a few hundred images, again and again during a training run.
 
     What it needs of the real images is computed once. It compares with the images that are
     trained on, never with test digits, so it may choose the weights that `evaluate` then judges.
@@ -225,7 +225,7 @@ def are_alike(scores):
 
 
 def is_settled(step, recipe):
-    """Tell whether a training that works draws recognisable images at a step: 500, or 50,000 images.
+    """Tell whether a training run that works draws recognisable images at a step: 500, or 50,000 images.
 
     Not before the learning rate has been at its full height for as long as it took to rise.
     """
@@ -235,7 +235,7 @@ def is_settled(step, recipe):
 
 
 def collapsed_since(history, recipe):
-    """Return the step of the evaluation from which on a training has collapsed; None if it has not.
+    """Return the step of the evaluation from which on a training run has collapsed; None if it has not.
 
     `history` is that of `RunFolder.scores`. Evaluations before the training `is_settled` do not count.
     """

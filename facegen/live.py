@@ -1,4 +1,4 @@
-"""What one sees of a training while it runs: text in a terminal, one area in a notebook.
+"""What one sees of a training run while it runs: text in a terminal, one area in a notebook.
 
 The area is two outputs of the cell that change in place, by Jupyter's display updates: text, and an
 image of the latest grid beside the curves. JupyterLab, Notebook 7, VS Code and nbclient know these
@@ -18,7 +18,7 @@ from facegen.screen import Output, as_content, in_notebook, progress
 
 GAP = 6  # pixels between grid and curves
 CURVES = {'size': (5.675, 5.25), 'dpi': 80}  # 454x420 pixels: with a gap and a grid of 420, 880
-LOW_RATE = 1e-4  # below which a training is slow rather than lost
+LOW_RATE = 1e-4  # below which a training run is slow rather than lost
 
 
 def training_bar(run, settings, steps):
@@ -56,7 +56,7 @@ def score_line(line):
 
 
 def warning_lines(scores, recipe):
-    """Return {name: line} of what is wrong with a training, by its `RunFolder.scores`.
+    """Return {name: line} of what is wrong with a training run, by its `RunFolder.scores`.
 
     A collapse is one line, which says what to change, and leaves out its symptoms.
     """
@@ -105,7 +105,7 @@ def beside(curves, grid):
 
 
 class TextBar:
-    """How a training goes, as text: a bar on stderr, and a line now and then on stdout."""
+    """How a training run goes, as text: a bar on stderr, and a line now and then on stdout."""
 
     def __init__(self, run, settings, steps):
         """Show nothing before the first step, score or grid."""
@@ -122,7 +122,7 @@ class TextBar:
             self.bar.close()
 
     def begin(self, step, **options):
-        """Show the bar of a training that starts after `step`."""
+        """Show the bar of a training run that starts after `step`."""
         size = self.settings['batch_size']
         total = self.steps and self.steps * size
         options['desc'] = self.progress_in_steps(step)
@@ -133,7 +133,7 @@ class TextBar:
         return f'step {step:,}/{self.steps:,}' if self.steps else f'step {step:,}'
 
     def move_to(self, step):
-        """Move the bar to what is done after `step`, backwards where a training went back."""
+        """Move the bar to what is done after `step`, backwards where a training run went back."""
         self.bar.set_description(self.progress_in_steps(step), refresh=False)
         self.bar.update(step * self.settings['batch_size'] - self.bar.n)
 
@@ -168,7 +168,7 @@ class TextBar:
 
 
 class LiveArea(TextBar):
-    """How a training goes, in a notebook: a bar, the latest losses and scores, grid and curves.
+    """How a training run goes, in a notebook: a bar, the latest losses and scores, grid and curves.
 
     It begins with all that the run has logged, also from before it was stopped. It is a file for
     tqdm too: what is written becomes the first line.

@@ -1,4 +1,4 @@
-"""What this machine offers a training."""
+"""What this machine offers a training run."""
 
 import math
 import os

@@ -220,7 +220,7 @@ def memorising(samples, training, held_out=None, *, seed=0, mirrored=False):
     are; about 0.01 for a generator that draws new ones.
 
     Distances are Euclidean, of pixels or features [n, ...]; with `mirrored`, of images, those to the
-    mirror images count too, of which a training may have seen as many. Without `held_out` images, training
+    mirror images count too, of which a training run may have seen as many. Without `held_out` images, training
     images take their place, as many as samples, drawn by `seed`: each one's nearest *other*
     training image. That equals held-out images unless the set holds copies, which make real
     images look nearer than they are; both numbers are None if most of the set are copies. Needs 2

@@ -4,7 +4,7 @@ A residual block adds what its convolutions compute to its input, so that a grad
 past them, and more layers can be trained (He et al. 2016, arXiv:1603.05027). Here each block also halves
 or doubles the image, as those of SNGAN do (Miyato et al. 2018, arXiv:1802.05957, appendix B.4).
 Strided convolutions resample, as in the notebook; the shortcuts use means in D, and bilinear
-interpolation in G. (Where pixels were repeated instead, a grid showed in the images of short trainings.)
+interpolation in G. (Where pixels were repeated instead, a grid showed in the images of short training runs.)
 D has no batch normalisation, as usual with a penalty on the slope at each image (Gulrajani et al. 2017,
 arXiv:1704.00028, section 4). On 999 faces that is a disadvantage: the notebook's networks, whose D has it,
 draw better at 64 pixels (benchmarks/LOG.md), and are what our recipes take.

@@ -1,4 +1,4 @@
-"""Recipes: everything that varies between two trainings of the same notebook functions."""
+"""Recipes: everything that varies between two training runs of the same notebook functions."""
 
 import math
 from dataclasses import asdict, dataclass, fields, replace

@@ -35,7 +35,7 @@ from facegen.recipes import Recipe, renamed
 KEPT = 2  # last checkpoints: an older one helps where the newest is damaged
 GENERATOR = 'generator.meta'
 WRITING = '.writing'  # a checkpoint that is being written
-LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training ends
+LIMITS = ('epoch_count', 'max_steps', 'minutes')  # when a training run ends
 # Settings that do not change the results, including those of earlier versions
 DECIDE_NOTHING = ('run_dir', 'print_every', 'tensorboard', 'steps_per_call', 'data_on_device')
 VERSIONS = ('tensorflow', 'python', 'device')
@@ -45,7 +45,7 @@ SCORED = ('step', 'frechet_distance')  # likewise of scores.jsonl
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training has got: with its variables, all that it needs to go on."""
+    """How far a training run has got: with its variables, all that it needs to go on."""
 
     step: int = 0  # updates of both networks
     epoch: int = 0  # from which batches are taken, counted from 0
@@ -118,7 +118,7 @@ class RunFolder:
     `config.json`; `generator.meta`, the graph that draws its samples; `log.jsonl`, the losses of each
     step; `scores.jsonl`, how good the images were; `samples/step_000000.png`…; `checkpoints/`, the
     last weights; `best/`, those with the best score; `figures/`, what `figures.save_figures` has drawn;
-    `events.out.tfevents.…`, the same for TensorBoard, where a training was told to write it. As a
+    `events.out.tfevents.…`, the same for TensorBoard, where a training run was told to write it. As a
     context manager, it is released to other processes at the end.
     """
 
@@ -276,7 +276,7 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f'{self.path} is no run folder: it has no config.json; '
-                'give the folder that a training printed or returned'
+                'give the folder that a training run printed or returned'
             ) from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f'{file} is damaged ({error}); train again') from error
@@ -351,7 +351,7 @@ class RunFolder:
         return list(parsed_lines(self.path / 'scores.jsonl', SCORED))
 
     def cut_back(self, step, show_every):
-        """Forget what lies beyond `step`, so that a training can go on from there.
+        """Forget what lies beyond `step`, so that a training run can go on from there.
 
         Grids of steps that are not a multiple of `show_every` go too: a stop has left them. Prints
         a message where the log does not reach that far.

@@ -79,7 +79,7 @@ def is_no_deprecation(record):
 
 
 def device():
-    """Return what trainings run on, as text."""
+    """Return what training runs on, as text."""
     if GPUS:
         return f'{len(GPUS)} GPU' + 's' * (len(GPUS) > 1)
     precision = 'bfloat16 convolutions' if has_bfloat16() else 'float32'

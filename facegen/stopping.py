@@ -1,4 +1,4 @@
-"""The stop button: Ctrl-C, an interrupted kernel and other signals ask a training to end tidily."""
+"""The stop button: Ctrl-C, an interrupted kernel and other signals ask a training run to end tidily."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ NAMES = 'SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK', 'SIGUSR1', 'SIGUSR2', 'SIGXCP
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 HANG_UP = getattr(signal, 'SIGHUP', None)
 SAME_STOP = 0.5  # seconds: `timeout` and others send their signal twice
-active = []  # the stops of the trainings that are going on in this process
+active = []  # the stops of the training runs that are going on in this process
 
 
 class Stop:
@@ -40,7 +40,7 @@ class Stop:
 
 
 def request_stop():
-    """Ask all trainings of this process to stop, as by a signal; tell whether there is one."""
+    """Ask all training runs of this process to stop, as by a signal; tell whether there is one."""
     for stop in active:
         if not stop.requested:
             stop.requested, stop.at = True, time.monotonic()

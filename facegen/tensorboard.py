@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training: losses, scores, grids, and histograms of the weights.
+"""What TensorBoard shows of a training run: losses, scores, grids, and histograms of the weights.
 
 TensorFlow's own writer appends it to event files in the run folder, in a thread of its own.
 """
@@ -26,7 +26,7 @@ class Events:
     def __init__(self, run, step, show_every):
         """Cut off what lies beyond `step`, as `RunFolder.cut_back` does, and begin another file.
 
-        The files then hold what they would hold after a training without interruption.
+        The files then hold what they would hold after a training run without interruption.
         """
         kept = [event for event in cut_back(run, step, show_every) if event.step == step]
         self.path, self.begun = run.path, step

@@ -1,4 +1,4 @@
-"""What surrounds the steps of a training: checks, run folder, session, progress, stop button."""
+"""What surrounds the steps of a training run: checks, run folder, session, progress, stop button."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from facegen.sampling import Sampler, latents, sampling_graph
 from facegen.session import tf
 from facegen.stopping import stop_signals
 
-EVALUATED = 1000  # images that are drawn for every evaluation of a training
+EVALUATED = 1000  # images that are drawn for every evaluation of a training run
 COUNTS = ('batch_size', 'z_dim', 'print_every', 'show_every', 'show_n_images')
 LIMITS = ('epoch_count', 'max_steps')  # may be None, but not all of these and `minutes`
 
@@ -35,7 +35,7 @@ def count_step(d_train_opt):
 
 
 class Training:
-    """All of a training but its graph and its steps, which the notebook's `train` shows.
+    """All of a training run but its graph and its steps, which the notebook's `train` shows.
 
     As a context manager, it makes a graph of its own the default one. `start` opens the run folder
     and a session; then `batches` yields what each step is fed with, and `end_step` takes the losses
@@ -129,7 +129,7 @@ class Training:
         return tf.Session(graph=graph, config=config)
 
     def open_run(self, steps):
-        """Open the run folder, and what shows how a training of so many steps goes."""
+        """Open the run folder, and what shows how a training run of so many steps goes."""
         run = RunFolder.open(self.settings['run_dir'], self.settings, resume=self.resume)
         self.run = self.closing.enter_context(run)
         self.bar = self.closing.enter_context(training_bar(self.run, self.settings, steps))

@@ -133,7 +133,7 @@ def decoded(monkeypatch):
 
 @pytest.fixture
 def stop_at(monkeypatch):
-    """Stop trainings of this process after some steps, by a signal."""
+    """Stop the training of this process after some steps, by a signal."""
     import signal
 
     from facegen.training import Training

@@ -205,7 +205,7 @@ class Trainer:
         self.child = None  # process id, while one trains
 
     def start(self, run_dir, **options):
-        """Start a training; return its process id."""
+        """Start a training run; return its process id."""
         line = json.dumps({**self.request, 'run_dir': str(run_dir), **options})
         print(line, file=self.process.stdin, flush=True)
         self.child = int(self.process.stdout.readline())

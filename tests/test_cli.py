@@ -377,7 +377,7 @@ def test_help_explains_every_option():
         (['generate', 'RUN'], 'required: --out'),
         (['evaluate'], 'required: RUN|FILE.npy'),
         (['evaluate', 'missing'], 'there is no run folder, no file and no folder missing'),
-        (['evaluate', 'EMPTY'], 'is neither the run folder of a training nor holds images'),
+        (['evaluate', 'EMPTY'], 'is neither the folder of a training run nor holds images'),
         (['evaluate', 'RUN'], '--dataset is missing'),
         (['evaluate', 'RUN', '--dataset', 'cifar'], 'neither mnist nor celeba nor a folder'),
         (['evaluate', 'RUN', '--count', '0'], '0 is too small'),

@@ -51,7 +51,9 @@ def test_one_image_is_no_data_set(workplace, capsys):
     write_images(workplace / 'mine', 1)
     assert main(['train', '--dataset', 'mine', *SMALL]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.endswith('--dataset holds 1 image that can be used; a training needs 2 or more')
+    assert error.endswith(
+        '--dataset holds 1 image that can be used; a training run needs 2 or more'
+    )
     assert not (workplace / 'runs').exists()
 
 

@@ -1,4 +1,4 @@
-"""Curves of a training: thinned series, panels, and that little is drawn anew."""
+"""Curves of a training run: thinned series, panels, and that little is drawn anew."""
 
 import math
 

@@ -155,7 +155,7 @@ def test_link_that_is_mended_is_noticed(folder, tmp_path):
 
 
 def test_runs_and_caches_among_the_images(folder):
-    """Such as a training in the folder of its own images leaves."""
+    """Such as a training run in the folder of its own images leaves."""
     write_colour(folder / 'runs' / 'mine' / 'samples' / 'step_000000.png', 50)
     (folder / 'runs' / 'mine' / 'checkpoints').mkdir()
     (folder / 'runs' / 'mine' / 'config.json').write_text('{}')

@@ -178,7 +178,7 @@ def tf_configs(count, *, chief=False):
 
 
 def start_all(processes, run_dir, configs, **options):
-    """Start a training in a cluster."""
+    """Start a training run in a cluster."""
     for process, config in zip(processes, configs, strict=True):
         process.start(run_dir, tf_config=config, **options)
 

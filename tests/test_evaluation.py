@@ -203,7 +203,7 @@ def test_pictures_without_a_classifier(sample_digits):
 
 @pytest.mark.parametrize('size', [4, 8, 24])
 def test_quick_evaluation_of_few_pictures_of_other_sizes(size):
-    """Whatever a training can draw can be evaluated during it."""
+    """Whatever a training run can draw can be evaluated during it."""
     pixels = np.random.default_rng(0).integers(0, 256, [40, size, size, 1], np.uint8)
     quick = evaluation.QuickEvaluation('mnist', pixels)
     same, other = quick(pixels), quick(np.zeros_like(pixels))

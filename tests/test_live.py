@@ -1,4 +1,4 @@
-"""What one sees of a training: the area in a real kernel, and text where there is no notebook."""
+"""What one sees of a training run: the area in a real kernel, and text where there is no notebook."""
 
 import base64
 import io
@@ -211,7 +211,7 @@ def image_of(output):
     return Image.open(io.BytesIO(base64.b64decode(output['data']['image/png'])))
 
 
-def test_trainings_in_a_kernel(tiny_pictures, tmp_path):
+def test_training_runs_in_a_kernel(tiny_pictures, tmp_path):
     """Whatever happens, two outputs of a cell are updated and saved: text and one image."""
     folder = tmp_path / 'run'
     train = (

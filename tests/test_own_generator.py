@@ -78,7 +78,7 @@ def test_a_copy_of_the_notebook_with_another_activation(tmp_path, monkeypatch):
 
     drawn = np.load(house / 'drawn.npy')
     run = RunFolder(house / 'run')
-    z = sampling.latents([3, 0, 1], len(drawn), 5)  # those that a training evaluates
+    z = sampling.latents([3, 0, 1], len(drawn), 5)  # those that a training run evaluates
     with sampling.restored(run) as trained:
         np.testing.assert_array_equal(trained(z), drawn)
     expected = sampling.generate(run, 4, 0)

@@ -36,7 +36,7 @@ def trainings():
 @pytest.mark.parametrize('precision', ['float32', 'auto'] if HAS_BFLOAT16 else ['float32'])
 @pytest.mark.parametrize('seed', [0, 1, 2])
 def test_digits_become_digits(trainings, sample_data, precision, seed):
-    """By step 400 a training that works is at a distance of 11, and one that is lost is at 55."""
+    """By step 400 a training run that works is at a distance of 11, and one that is lost is at 55."""
     case = trainings.Case('digits', 'mnist', 1, looked_at=400)
     line = trainings.trained(case, seed, precision, sample_data)
     assert not line['collapsed']
@@ -109,8 +109,8 @@ def test_the_table_has_medians_and_the_worst(robust, trainings, tmp_path):
         '| `digits-end` | bfloat16 | 3 | 1 | 0.40 | 60.00 | 0.950 | 0.100 |  |  |'
     ]
     of_two = trainings.report([lines[0], lines[1] | {'machine': 'that', 'cores': 1}], robust.table)
-    assert of_two.startswith('this, bfloat16; 2 cores a training:\n\n| case |')
-    assert '\n\nthat; 1 core a training:\n\n| case |' in of_two
+    assert of_two.startswith('this, bfloat16; 2 cores a training run:\n\n| case |')
+    assert '\n\nthat; 1 core a training run:\n\n| case |' in of_two
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ def studies(monkeypatch):
     return importlib.import_module('studies')
 
 
-def test_trainings_that_are_compared_are_shown_equally_many_images(studies):
+def test_runs_that_are_compared_are_shown_equally_many_images(studies):
     trainings = importlib.import_module('trainings')
     for case in studies.CASES.values():
         batch_size = trainings.settings_of(case, 'auto').batch_size
@@ -43,7 +43,7 @@ def test_the_table_has_medians_and_every_value(studies):
         for seed, distance in ((1, 1.0), (0, 3.0), (2, 2.0))  # in the order in which they ended
     ]
     assert studies.table(lines).splitlines() == [
-        '| case | trainings | steps | Fréchet distance | held out: dlib |',
+        '| case | runs | steps | Fréchet distance | held out: dlib |',
         '| --- | --- | --- | --- | --- |',
         '| `batch-64` | 3 | 5 | 2.00 (3.00, 1.00, 2.00) | 2.0 (3.0, 1.0, 2.0) |',
     ]

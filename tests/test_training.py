@@ -1,4 +1,4 @@
-"""What surrounds the steps of a training: its arguments, its precision, what it logs."""
+"""What surrounds the steps of a training run: its arguments, its precision, what it logs."""
 
 import json
 

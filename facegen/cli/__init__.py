@@ -49,7 +49,7 @@ def parser():
 def main(arguments=None):
     """Run the command line; return the exit status: 2 after bad input, 1 after a failure.
 
-    Output that cannot be written is a failure too, but never ends what is going on: a training stops
+    Output that cannot be written is a failure too, but never ends what is going on: a training run stops
     and saves.
     """
     with unbreakable() as output:

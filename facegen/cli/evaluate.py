@@ -29,7 +29,7 @@ def add_options(parser):
         'source',
         metavar='RUN|FILE.npy|FOLDER',
         type=path,
-        help='the run folder of a training; or images: uint8 [count, height, width, channels], or a '
+        help='the folder of a training run; or images: uint8 [count, height, width, channels], or a '
         'folder of them, such as generate writes',
     )
     add_dataset_options(
@@ -177,7 +177,7 @@ def images_of_folder(folder, background, white_level):
         left_out += [(file, reason) for _, reason in decoded.skipped]
     if not images:
         raise FileNotFoundError(
-            f'{folder} is neither the run folder of a training nor holds images'
+            f'{folder} is neither the folder of a training run nor holds images'
         )
     if left_out:
         print(summary_of(left_out, len(images) + len(left_out)))

@@ -64,7 +64,7 @@ def dataset(text):
 
 def add_run_option(parser):
     """Add to a verb the run folder whose generator it uses."""
-    parser.add_argument('run_dir', metavar='RUN', type=path, help='the run folder of a training')
+    parser.add_argument('run_dir', metavar='RUN', type=path, help='the folder of a training run')
 
 
 def add_weights_option(parser):

@@ -15,7 +15,7 @@ class Unbreakable(io.TextIOBase):
     """A text stream that never fails.
 
     What its encoding lacks is written as an escape. Where it cannot be written to, it writes to nowhere
-    from then on, and `reason` says why. If its reader is gone, as a closed terminal is, a training that
+    from then on, and `reason` says why. If its reader is gone, as a closed terminal is, a training run that
     is going on is asked to stop, as by a signal.
     """
 

@@ -204,7 +204,7 @@ def fitting(recipe, count, *, is_given):
     """
     if count < 2:
         raise ValueError(
-            f'--dataset holds {count} image that can be used; a training needs 2 or more'
+            f'--dataset holds {count} image that can be used; a training run needs 2 or more'
         )
     if recipe.batch_size <= count:
         return recipe

@@ -19,7 +19,7 @@ class DataSource(NamedTuple):
     features: str  # that its images are compared by: of 'digits' or of 'faces'
     has_mirror_images: bool  # whether a mirrored image is one of the set too
     recipe: str  # that suits its images
-    images_shown: int  # about, to a training by default, which takes minutes on two cores
+    images_shown: int  # about, to a training run by default, which takes minutes on two cores
     images_scored: int  # of a run, by default
     num_images: int | None = None  # in the full set, and None where there is none
     full: tuple[File, ...] = ()  # downloaded in this order; the images come last
