@@ -897,7 +897,7 @@ _BETA1 = 0.3
 
 
 class _Step(NamedTuple):
-    """What one training run operation does in two runs from zero, the second with -gradient."""
+    """What one training operation does in two runs from zero, the second with -gradient."""
 
     first: dict  # variable name: how far it moved
     second: dict

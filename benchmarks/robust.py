@@ -1,9 +1,9 @@
 """How often a training run fails: the recipes with many seeds, in float32 and in bfloat16.
 
 A training run that works for one seed on one processor may end in noise for another. So every case of
-`CASES` is trained with many seeds, each training run in a process of its own. Prints one JSON line per
-training, and appends it to the log; what the log has of this machine, in the same settings, is left
-out, so an interrupted run goes on where it was.
+`CASES` is trained with many seeds, each run in a process of its own. Prints one JSON line per
+run, and appends it to the log; what the log has of this machine, in the same settings, is left
+out, so an interrupted benchmark goes on where it was.
 
     python benchmarks/robust.py --data-dir data --jobs 2
     python benchmarks/robust.py --cases digits-start faces-end --log robust.jsonl

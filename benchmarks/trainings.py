@@ -394,7 +394,7 @@ def main(script, about, cases, table, *, default=None):
     )
     parser.add_argument('--data-dir', default=ROOT / 'data')
     parser.add_argument('--log', type=Path, default=Path(script).with_suffix('.jsonl'))
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
+    parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
     parser.add_argument(
         '--runs',
         type=Path,
@@ -403,7 +403,7 @@ def main(script, about, cases, table, *, default=None):
     )
     parser.add_argument(
         '--judge-python',
-        help='a Python with dlib, which judges faces too (see judge.py); trainings that are in the log '
+        help='a Python with dlib, which judges faces too (see judge.py); runs that are in the log '
         'already are not judged later',
     )
     parser.add_argument('--table', action='store_true')

@@ -66,7 +66,7 @@ TOO_WIDE = """() => [...document.querySelectorAll(
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory, sample_data):
-    """A folder with the notebook: small parameters, and one training run more that would never end."""
+    """A folder with the notebook: small parameters, and one more training run that would never end."""
     folder = tmp_path_factory.mktemp('notebook')
     shutil.copytree(ROOT / 'images', folder / 'images')
     book = nbformat.read(notebook.NOTEBOOK, as_version=4)
