@@ -177,7 +177,8 @@ def nearest(samples, images, *, skip=None):
         )
     count = len(samples)
     centre = samples.mean(axis=0, dtype=np.float64).astype(np.float32)  # keeps rounding small
-    queries = samples.astype(np.float32) - centre
+    queries = samples.astype(np.float32)
+    queries -= centre  # in place: of 2,000 images of 128x128 pixels these are 400 MB
     best, indices = np.full(count, np.inf, np.float32), np.zeros(count, int)
     for part in chunks(len(images), max(count, images.shape[1])):
         candidates = images[part].astype(np.float32) - centre
@@ -245,10 +246,13 @@ def memorising(samples, training, held_out=None, *, seed=0, mirrored=False):
 
 def mean_pairwise_distance(rows):
     """Return the mean Euclidean distance between two different rows of [n, ...], n >= 2."""
-    rows = checked(checked_rows(rows, 'images'), 'images', at_least=2)
-    rows = rows - rows.mean(axis=0)
+    rows = checked_rows(rows, 'images')
+    if len(rows) < 2:
+        raise ValueError(f'there are {len(rows)} images; expected at least 2')
+    centre = rows.mean(axis=0, dtype=np.float64)  # without which squares would lose digits
+    parts = [rows[part] for part in chunks(len(rows), max(rows.shape))]
     total = sum(
-        np.sqrt(squared_distances(rows[part], rows)).sum() for part in chunks(len(rows), len(rows))
+        np.sqrt(squared_distances(a - centre, b - centre)).sum() for a in parts for b in parts
     )
     return float(total / (len(rows) * (len(rows) - 1)))
 

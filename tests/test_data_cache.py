@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import time
-import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from helpers import (
     NUM_FACES,
     caches,
     make_public_folder,
+    peak_memory,
     some_digits,
     start,
     unwritable,
@@ -403,12 +403,10 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path):
     pixels = np.zeros([4000, 64, 64], np.uint8)
     path = write_idx(tmp_path / 'digits', pixels, gzip.compress)
     del pixels
-    tracemalloc.start()
-    try:
+
+    def read():
         dataset = helper.Dataset('mnist', path, width=64, height=64)
         for _ in dataset.get_batches(64):
             pass
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 5 << 20
+
+    assert peak_memory(read) < 5 << 20

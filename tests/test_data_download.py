@@ -9,13 +9,12 @@ import signal
 import stat
 import struct
 import time
-import tracemalloc
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Server, answer, make_public_folder, serve, start, unwritable
+from helpers import Server, answer, make_public_folder, peak_memory, serve, start, unwritable
 from PIL import Image
 
 import helper
@@ -268,13 +267,7 @@ def test_disk_that_fills_up_while_downloading(server, tmp_path):
 def test_download_is_never_all_in_memory(server, tmp_path):
     content = zipped({**FACES, 'big.txt': os.urandom(16 << 20)})
     url = server.add('/a', content, cut)
-    tracemalloc.start()
-    try:
-        download(tmp_path, url, archive=content)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 4 << 20
+    assert peak_memory(lambda: download(tmp_path, url, archive=content)) < 4 << 20
 
 
 # Archives -----------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from helpers import peak_memory
 
-from facegen.faces import CHUNK, DIRECTIONS, face_features
+from facegen.faces import CHUNK_PIXELS, DIRECTIONS, face_features
 from facegen.metrics import frechet_distance, kernel_distance, moments
 
 COUNT = 250
@@ -123,8 +124,13 @@ def test_any_size_has_as_many_features(side, channels, d):
     assert np.isfinite(features).all()
 
 
+def test_many_large_images_need_little_memory():
+    images = drawn_faces(200, seed=0, side=128)  # 39 MB as they are read, and the features 2 MB
+    assert peak_memory(lambda: face_features(images)) < 40e6
+
+
 def test_a_picture_has_its_features_in_any_company():
-    images = drawn_faces(CHUNK + 3, seed=0)
+    images = drawn_faces(CHUNK_PIXELS // 28**2 + 3, seed=0)
     features = face_features(images)
     np.testing.assert_array_equal(features, face_features(images))
     np.testing.assert_allclose(features[-5:], face_features(images[-5:]), atol=1e-5)

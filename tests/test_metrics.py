@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import peak_memory
 
 from facegen import metrics
 
@@ -199,6 +200,12 @@ def test_mean_pairwise_distance():
     """Of 0, 3, 4 on a line: (3 + 4 + 1) / 3."""
     assert metrics.mean_pairwise_distance(np.array([[0], [3], [4]])) == pytest.approx(8 / 3)
     assert metrics.mean_pairwise_distance(np.full([5, 2, 2, 3], 77, np.uint8)) == 0
+
+
+def test_distances_between_large_images_need_little_memory(rng, monkeypatch):
+    images = rng.integers(0, 256, [200, 64, 64, 3], np.uint8)
+    monkeypatch.setattr(metrics, 'CHUNK', 1 << 18)  # 2 MB in a block; all images would need 20
+    assert peak_memory(lambda: metrics.mean_pairwise_distance(images)) < 10e6
 
 
 # Errors -------------------------------------------------------------------------------------------
