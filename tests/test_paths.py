@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 import trainer
+from trainer import draw_with_plain_tensorflow
 
 from facegen import sampling
 from facegen.cli import main
 from facegen.export import save_model
 from facegen.files import is_pattern
 from facegen.run import RunFolder
-from facegen.session import tf
 
 NAMES = [
     'lr=[1e-3]', 'a*b', 'a?b', 'back\\slash', '[', '{a,b}', 'new\nline', '-x', '#1 %d', "quote'\"",
@@ -48,15 +48,6 @@ def test_runs_in_a_folder_of_any_name(notebook, tiny_pictures, tmp_path, plain, 
     assert main(['generate', str(run_dir), '--count', '4', '--out', str(out)]) == 0
     assert np.load(out).shape == (4, 8, 8, 3)
     assert main(['generate', str(run_dir), '--out', str(house / 'images.gif')]) == 0
-
-
-def draw_with_plain_tensorflow(folder, z):
-    """Return what a SavedModel makes of latents."""
-    with tf.Graph().as_default(), tf.Session() as sess:
-        loaded = tf.saved_model.load(sess, ['serve'], str(folder))
-        signature = loaded.signature_def['serving_default']
-        feed = {signature.inputs['latents'].name: z}
-        return sess.run(signature.outputs['pictures'].name, feed)
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -45,6 +45,17 @@ def brightness(images):
     return {'frechet_distance': abs(float(images.mean(dtype=float)) - 128)}
 
 
+def draw_with_plain_tensorflow(folder, z):
+    """Return what a SavedModel makes of latents."""
+    from facegen.session import tf
+
+    with tf.Graph().as_default(), tf.Session() as sess:
+        loaded = tf.saved_model.load(sess, ['serve'], str(folder))
+        signature = loaded.signature_def['serving_default']
+        feed = {signature.inputs['latents'].name: z}
+        return sess.run(signature.outputs['pictures'].name, feed)
+
+
 def endless(images):
     """Never return a score."""
     while True:
