@@ -184,7 +184,9 @@ def test_evaluate_with_the_crop_of_the_training(workplace, published_faces, monk
         ('images.npy', [], 140),
         ('images.npy', ['--crop', '150'], 150),
     ):
+        capsys.readouterr()
         assert main(['evaluate', source, '--dataset', 'celeba', *options]) == 0
+        assert json.loads(capsys.readouterr().out)['crop'] == crop
         expected = helper.Dataset('celeba', published_faces, width=64, height=64, crop=crop)
         np.testing.assert_array_equal(shown.pop(), expected.pixels)
 

@@ -103,7 +103,10 @@ def scores_of(arguments):
     if is_run and name == 'celeba' and 'crop' not in arguments:
         arguments.crop = flattened(run.config()).get('data.crop', FACE_SIZE)
     _, height, width, _ = shape
-    real = open_dataset(arguments, width, height).pixels
+    dataset = open_dataset(arguments, width, height)
+    real = dataset.pixels
+    if dataset.crop:  # scores of other crops are others
+        about['crop'] = dataset.crop
     uses_inception = arguments.features == 'inception'
     evaluation.check_shapes(shape, 'folder' if uses_inception else name, real.shape)
     if uses_inception:
