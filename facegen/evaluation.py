@@ -61,7 +61,7 @@ def evaluate(images, dataset_name, reference, *, seed=0):
     return {
         **described(images, dataset_name, reference, seed),
         **scores_of(images, dataset_name, reference, seed),
-        'diversity': diversity(images, reference, seed),
+        'diversity': diversity(images, distance_within(reference, seed), seed),
         **metrics.memorising(
             some, reference, seed=seed, mirrored=DATASETS[dataset_name].has_mirror_images
         ),
@@ -92,7 +92,7 @@ def real_scores(dataset_name, reference, count, *, seed=0):
     return {
         **described(held_out, dataset_name, rest, seed),
         **scores_of(held_out, dataset_name, rest, seed),
-        'diversity': diversity(held_out, rest, seed),
+        'diversity': diversity(held_out, distance_within(rest, seed), seed),
     }
 
 
@@ -173,7 +173,8 @@ class QuickEvaluation:
         some = pick(real, QUICK_REFERENCES, 0)
         features, _ = features_of(some, DATASETS[self.dataset_name].features)
         self.moments = metrics.moments(features)
-        self.real = pick(some, PAIRED, 0)
+        self.real_distance = distance_within(some, 0)
+        self.real = some[:2].copy()  # for their shape
 
     def __call__(self, images):
         """Return the scores of uint8 `images` [n, h, w, c], 500 to 1,000 for steady numbers.
@@ -186,7 +187,7 @@ class QuickEvaluation:
         return {
             'n': len(images),
             'frechet_distance': metrics.frechet_distance(*metrics.moments(features), *self.moments),
-            'diversity': diversity(images, self.real, 0),
+            'diversity': diversity(images, self.real_distance, 0),
             **report,
         }
 
@@ -369,10 +370,14 @@ def features_of(images, kind):
     return face_features(images), {}
 
 
-def diversity(images, reference, seed):
-    """Return the mean distance between two of `images` over that of two of `reference`, or None."""
-    real = metrics.mean_pairwise_distance(pick(reference, PAIRED, seed))
-    return metrics.mean_pairwise_distance(pick(images, PAIRED, seed)) / real if real else None
+def diversity(images, real_distance, seed):
+    """Return `distance_within` images over that within real ones, None where that is 0."""
+    return distance_within(images, seed) / real_distance if real_distance else None
+
+
+def distance_within(images, seed):
+    """Return the mean distance between two of `images`, of which 500 at most are drawn by `seed`."""
+    return metrics.mean_pairwise_distance(pick(images, PAIRED, seed))
 
 
 def pick(images, count, seed):

@@ -245,15 +245,20 @@ def memorising(samples, training, held_out=None, *, seed=0, mirrored=False):
 
 
 def mean_pairwise_distance(rows):
-    """Return the mean Euclidean distance between two different rows of [n, ...], n >= 2."""
+    """Return the mean Euclidean distance between two different rows of [n, ...], n >= 2.
+
+    Needs memory for n squared numbers, and a little more, however long the rows are.
+    """
     rows = checked_rows(rows, 'images')
     if len(rows) < 2:
         raise ValueError(f'there are {len(rows)} images; expected at least 2')
-    centre = rows.mean(axis=0, dtype=np.float64)  # without which squares would lose digits
-    parts = [rows[part] for part in chunks(len(rows), max(rows.shape))]
-    total = sum(
-        np.sqrt(squared_distances(a - centre, b - centre)).sum() for a in parts for b in parts
-    )
+    products = np.zeros([len(rows)] * 2)
+    for part in chunks(rows.shape[1], len(rows)):
+        columns = rows[:, part].astype(np.float64)
+        columns -= columns.mean(axis=0)  # else squares would lose digits
+        products += columns @ columns.T
+    lengths = products.diagonal()
+    total = np.sqrt(squares_of_differences(lengths, lengths, products)).sum()
     return float(total / (len(rows) * (len(rows) - 1)))
 
 
@@ -295,14 +300,19 @@ def checked_rows(rows, name):
 
 
 def chunks(count, width):
-    """Return slices that cut `count` rows so that a block of rows by `width` has CHUNK numbers."""
+    """Return slices that cut `count` rows so that a block of rows by `width` has CHUNK numbers at most."""
     size = max(1, CHUNK // width)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def squared_distances(a, b):
     """Return squared Euclidean distances [n, m] of rows [n, d] and [m, d], exactly 0 for copies."""
-    lengths = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)
-    distances = lengths - 2 * (a @ b.T)
+    return squares_of_differences((a * a).sum(axis=1), (b * b).sum(axis=1), a @ b.T)
+
+
+def squares_of_differences(a, b, products):
+    """Return |x|^2 + |y|^2 - 2 xy [n, m] of squared lengths a [n] and b [m] and products xy [n, m]."""
+    lengths = a[:, None] + b
+    distances = lengths - 2 * products
     distances[distances < ROUNDING * lengths] = 0
     return distances
