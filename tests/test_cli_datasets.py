@@ -111,9 +111,27 @@ def test_another_idx_file(workplace, capsys):
     assert '9 images; training' in capsys.readouterr().out
     config = RunFolder(workplace / 'runs' / 'clothes-idx3-ubyte').config()
     assert config['data_shape'] == [9, 8, 8, 1]
+
     (workplace / 'other').write_bytes(b'another file of several bytes')
     assert main(['train', '--dataset', 'other', *SMALL]) == 2
     assert '--dataset other is a file, but no IDX file of images (' in capsys.readouterr().err
+
+
+def test_images_of_another_idx_file_are_no_digits(workplace, sample_digits, capsys):
+    """A classifier of digits would say of clothes which digit they are."""
+    names = 'clothes-idx3-ubyte', 'digits-idx3-ubyte'
+    for name, digits in zip(names, (sample_digits[:60, ::-1], sample_digits), strict=True):
+        write_idx(workplace / name, digits[..., 0])
+    images = str(workplace / 'images.npy')
+    np.save(images, sample_digits[:60, ::-1])
+    clothes, digits = [], []
+    for name, scores in zip(names, (clothes, digits), strict=True):
+        assert main(['evaluate', images, '--dataset', name]) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert (clothes[0]['dataset'], digits[0]['dataset']) == ('idx', 'mnist')
+    assert 'class_histogram' not in clothes[0]
+    assert len(digits[0]['class_histogram']) == 10
+    assert clothes[0]['frechet_distance'] < 1e-6 < digits[0]['frechet_distance']
 
 
 def test_options_of_reading_reach_the_data_set(workplace, capsys):
@@ -225,6 +243,21 @@ def test_evaluate_a_folder_of_images(workplace, capfd, sample_digits, mode, chan
         assert scores['nearest_ratio'] == 0
     path = os.path.join('generated', 'notes.txt')
     assert f'not used, 1 of 31: 1 no image ({path})' in err
+
+
+def test_evaluate_a_folder_beside_digits_with_a_background(workplace, capsys):
+    """Which is for the images of the folder; those of mnist have none."""
+    write_images(workplace / 'generated', 30, size=28, mode='L')
+    clear = Image.new('LA', (28, 28), (0, 0))
+    clear.save(workplace / 'generated' / '0.png')
+    command = ['evaluate', 'generated', '--dataset', 'mnist', '--background']
+    scores = []
+    for colour in 'black', 'white':
+        assert main([*command, colour]) == 0
+        scores.append(json.loads(capsys.readouterr().out)['frechet_distance'])
+    assert scores[0] != scores[1]
+    assert main([*command, 'whitish']) == 2
+    assert 'whitish' in capsys.readouterr().err
 
 
 def test_evaluate_images_of_several_sizes(workplace, capsys):

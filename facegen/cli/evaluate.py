@@ -34,7 +34,8 @@ def add_options(parser):
     )
     add_dataset_options(
         parser,
-        'the real images: mnist, celeba or a folder (default: mnist for images of one channel)',
+        'the real images: mnist, celeba, a folder or an IDX file (default: mnist for images of one '
+        'channel)',
         crop_default='for a run that of its training, or 108 if it does not say; else as of train',
         required=False,
     )
@@ -70,7 +71,8 @@ def run(arguments):
 def scores_of(arguments):
     """Return what `run` prints."""
     from facegen import evaluation
-    from facegen.data.crop import FACE_SIZE
+    from facegen.data.crop import BACKGROUND, FACE_SIZE
+    from facegen.data.dataset import reading_options
     from facegen.data.sources import DATASETS
     from facegen.run import RunFolder, flattened
 
@@ -80,6 +82,7 @@ def scores_of(arguments):
     is_run = (source / 'config.json').is_file()
     if not is_run:
         reading = arguments.background, vars(arguments).get('white_level')
+        reading_options('folder', *reading, crop=None)  # which says what is wrong with them
         images = images_of_folder(source, *reading) if source.is_dir() else images_in(source)
         count = getattr(arguments, 'count', len(images))
         if count > len(images):
@@ -98,11 +101,15 @@ def scores_of(arguments):
                 f'--dataset is missing: {source} does not say which real images its own are '
                 'like; give celeba or a folder'
             )
+        print('compared with the digits of mnist; --dataset names other real images')
         arguments.dataset = 'mnist'
     name = kind_of(arguments.dataset)
     if is_run and name == 'celeba' and 'crop' not in arguments:
         arguments.crop = flattened(run.config()).get('data.crop', FACE_SIZE)
     _, height, width, _ = shape
+    if name != 'folder' and not is_run and source.is_dir():  # these were for the generated images
+        arguments.background = BACKGROUND
+        vars(arguments).pop('white_level', None)
     dataset = open_dataset(arguments, width, height)
     real = dataset.pixels
     if dataset.crop:  # scores of other crops are others

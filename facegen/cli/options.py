@@ -128,13 +128,14 @@ def add_data_options(parser):
 
 
 def kind_of(dataset):
-    """Return the name of `--dataset` in the table of data sets: 'folder' or 'mnist' for a path."""
+    """Return the name of `--dataset` in the table of data sets; a path is 'folder', 'idx' or MNIST's."""
     if dataset in PUBLISHED:
         return dataset
     if dataset and Path(dataset).is_dir():
         return 'folder'
     if dataset and Path(dataset).is_file():
         from facegen.data.idx import idx_header
+        from facegen.data.sources import kind_of_idx
 
         try:
             idx_header(dataset)
@@ -143,7 +144,7 @@ def kind_of(dataset):
                 f'--dataset {dataset} is a file, but no IDX file of images ({error}); expected one, or '
                 'a folder of images'
             ) from error
-        return 'mnist'
+        return kind_of_idx(dataset)
     raise ValueError(
         f'--dataset {dataset} is neither mnist nor celeba nor a folder of images nor an IDX file'
     )

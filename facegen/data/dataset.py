@@ -73,8 +73,8 @@ class Dataset:
         """Open the decoded images, decoding them into a cache beside the data if need be.
 
         Args:
-            dataset_name: 'mnist', 'celeba', or 'folder' for images of one's own (colour, the
-                largest central square of each).
+            dataset_name: 'mnist', 'celeba', or for images of one's own 'folder' (colour, the
+                largest central square of each) or 'idx' (grey, of an IDX file).
             data_files: A list of image files, whose order is kept; or the path of a folder of
                 images or of an IDX file, as `download_extract` returns it; or None, which calls
                 `download_extract(dataset_name, data_path, data=data)`. A leading `~` is the home
@@ -105,8 +105,10 @@ class Dataset:
             crop = default_crop(width, height)
         options = reading_options(dataset_name, background, white_level, crop)
         if data_files is None:
-            if dataset_name == 'folder':
-                raise ValueError("the data set 'folder' needs data_files, a folder of images")
+            if DATASETS[dataset_name].sample is None:
+                raise ValueError(
+                    f'the data set {dataset_name!r} needs data_files, the path of your images'
+                )
             data_files = download_extract(dataset_name, data_path, data=data)
         image_set = find_image_set(DATASETS[dataset_name], data_files, width, height, options)
         self.image_mode = DATASETS[dataset_name].mode

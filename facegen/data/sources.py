@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from facegen.data import find
 from facegen.data.crop import get_image, get_square
-from facegen.data.download import File
+from facegen.data.download import File, checksum_of
 from facegen.data.idx import idx_header
 from facegen.data.listing import image_names
 from facegen.files import expanded
@@ -85,6 +85,15 @@ DATASETS = {
         find_full=find.full_faces,
         find_sample=find.sample_faces,
     ),
+    'idx': DataSource(  # a file of the user's own images, or of another publisher's
+        mode='L',
+        read=get_square,
+        features='faces',
+        has_mirror_images=False,
+        recipe='digits',
+        images_shown=120_000,
+        images_scored=2000,
+    ),
     'folder': DataSource(  # of the user's own images
         mode='RGB',
         read=get_square,
@@ -138,6 +147,13 @@ def download_extract(database_name, data_path, *, data='auto', datasets=DATASETS
         more = f"data='full' gets all {dataset.num_images:,}"
         print(f'{database_name}: {count:,} sample {what} in {where}; {more}')
     return path
+
+
+def kind_of_idx(path):
+    """Return what an IDX file of images is in the table: 'mnist' if it is one of MNIST's, else 'idx'."""
+    mnist = DATASETS['mnist']
+    checksums = {file.checksum for file in (*mnist.full, mnist.sample)}
+    return 'mnist' if checksum_of(path, mnist.sample.checksum) in checksums else 'idx'
 
 
 def choose(choices, choice, what):
