@@ -109,6 +109,7 @@ def get_square(
         with alone() if is_large else nullcontext():
             if is_large:
                 image.draft(image.mode, (LARGE_SIDE, LARGE_SIDE))  # of JPEG; no other can
+            image.load()  # Pillow 10 turns a TIFF upright only now
             side = min(image.size)
             square = shrunk_centre(image, side) if is_large else crop_centre(image, side)
         if image.format != 'MPO' and getattr(image, 'is_animated', False):
