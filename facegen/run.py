@@ -102,7 +102,7 @@ def hindrances(stored, wanted):
 
 def named(path):
     """Return a path with a name to put a number after, which '.' lacks."""
-    path = Path(path)
+    path = expanded(path)
     return path if path.name else path.resolve()
 
 

@@ -57,7 +57,8 @@ class Training:
 
         print_every, show_every: steps between two lines of losses, and between two grids.
         show_n_images: images in a grid, a square number.
-        run_dir: folder to make; a number is added unless it is new or empty.
+        run_dir: folder to make; a number is added unless it is new or empty. A leading `~` is the
+            home folder.
         resume: go on with the newest run of the same settings at `run_dir`, or with the run at the
             path that is given here. On a CPU it ends as if it had never been interrupted.
         max_steps, minutes: limits besides `epoch_count`; of the three, two may be None.
@@ -207,6 +208,8 @@ def check_arguments(
     for name in (*COUNTS, *limits):
         if not (isinstance(counts[name], Integral) and counts[name] >= 1):
             raise ValueError(f'{name} is {counts[name]!r}; expected a whole number of at least 1')
+    if counts['batch_size'] == 1:
+        raise ValueError('batch_size is 1; expected 2 or more: one image has no batch statistics')
     if not (isinstance(seed, Integral) and seed >= 0):
         raise ValueError(f'seed is {seed!r}; expected a whole number of at least 0')
     if minutes is not None and not (isinstance(minutes, Real) and 0 < minutes < math.inf):

@@ -29,6 +29,12 @@ def test_a_second_run_gets_a_folder_of_its_own(tmp_path):
     assert first.config() == {'n': 0}
 
 
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setenv('USERPROFILE', str(tmp_path))  # on Windows
+    assert RunFolder.create('~/runs/a', {}).path == tmp_path / 'runs' / 'a'
+
+
 def test_an_empty_folder_is_used_and_foreign_files_are_not_mixed(tmp_path, monkeypatch):
     (tmp_path / 'empty').mkdir()
     assert RunFolder.create(tmp_path / 'empty', {}).path.name == 'empty'

@@ -122,7 +122,7 @@ GOOD = {
 
 def test_good_arguments():
     check_arguments(**GOOD)
-    check_arguments(**GOOD | {'batch_size': np.int64(1), 'max_steps': 1, 'minutes': 0.5})
+    check_arguments(**GOOD | {'batch_size': np.int64(2), 'max_steps': 1, 'minutes': 0.5})
     check_arguments(**GOOD | {'epoch_count': None, 'minutes': 0.5})
     check_arguments(**GOOD | {'data_shape': (64, 28, 28, 3), 'data_image_mode': 'RGB'})
 
@@ -132,6 +132,7 @@ def test_good_arguments():
     [
         ({'epoch_count': 0}, 'epoch_count is 0; expected a whole number of at least 1'),
         ({'batch_size': 0}, 'batch_size is 0'),
+        ({'batch_size': 1}, 'one image has no batch statistics'),
         ({'batch_size': 6.5}, 'batch_size is 6.5'),
         ({'batch_size': '64'}, "batch_size is '64'"),
         ({'batch_size': 65}, 'the data set holds 64'),

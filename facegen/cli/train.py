@@ -50,7 +50,7 @@ def add_image_options(parser):
     )
     parser.add_argument(
         '--batch-size',
-        type=whole_number(1),
+        type=whole_number(2),
         default=argparse.SUPPRESS,
         help='images in a step (default: as the recipe says)',
     )
