@@ -137,13 +137,8 @@ class Checkpoints:
             )
         if self.generator:
             self.run.keep_generator(self.generator)
-        with self.run.new_checkpoint(position) as name:
-            try:
-                self.saver.save(self.sess, name, write_meta_graph=False, write_state=False)
-            except tf.errors.OpError as error:
-                full = isinstance(error, tf.errors.ResourceExhaustedError)
-                code = errno.ENOSPC if full else errno.EIO
-                raise OSError(code, error.message.splitlines()[0]) from error
+        with self.run.new_checkpoint(position) as name, os_errors():
+            self.saver.save(self.sess, name, write_meta_graph=False, write_state=False)
         self.saved_step = position.step
 
     def went_back(self, batches, numbers):
@@ -170,6 +165,18 @@ class Checkpoints:
         good = self.restore(self.sess, self.run, self.show_every)
         batches.go_to(replace(good, divergences=divergences))
         return True
+
+
+@contextmanager
+def os_errors():
+    """Inside, what TensorFlow cannot write raises an OSError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        full = isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError))
+        lines = error.message.splitlines()
+        reason = next((line for line in lines if '; ' in line), lines[0])  # PATH; REASON
+        raise OSError(errno.ENOSPC if full else errno.EIO, reason) from error
 
 
 def restore_fitting(sess, saver, checkpoint, variables):

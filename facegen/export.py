@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from facegen.checkpoint import os_errors
 from facegen.sampling import latents, restored
 from facegen.session import tf
 
@@ -19,21 +20,23 @@ def save_model(folder, run, weights='last'):
     """Save the generator of a run as a SavedModel in a new folder; return a description of it.
 
     Its signature is `serving_default`. `tf.saved_model.load` of a plain TensorFlow 2 loads it, where
-    it draws the same bytes. Raises like `sampling.restored`.
+    it draws the same bytes. Raises like `sampling.restored`, and OSError if the disk is full or cannot
+    be written.
     """
     with restored(run, weights) as generator:
         images = uint8_images(generator)
         signature = tf.saved_model.predict_signature_def(
             {'latents': generator.input_z}, {'pictures': images}
         )
-        builder = tf.saved_model.Builder(str(folder))
-        with generator.sess.graph.as_default():  # where the builder looks for variables
+        # The builder looks for variables in the graph that is the default one
+        with os_errors(), generator.sess.graph.as_default():
+            builder = tf.saved_model.Builder(str(folder))
             builder.add_meta_graph_and_variables(
                 generator.sess,
                 [tf.saved_model.SERVING],
                 {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature},
             )
-        builder.save()
+            builder.save()
         return f'a SavedModel, {described(generator)}'
 
 

@@ -144,8 +144,9 @@ def release(array):
 
     It would only do so when memory runs short, and until then they count as this process's own.
     """
-    if isinstance(array, np.memmap) and hasattr(mmap, 'MADV_DONTNEED'):  # Windows lacks it
-        array._mmap.madvise(mmap.MADV_DONTNEED)
+    mapped = getattr(array, '_mmap', None)  # a copy of a memory map has none
+    if mapped is not None and hasattr(mmap, 'MADV_DONTNEED'):  # Windows lacks it
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def say_without_maps(reason, size):
@@ -156,22 +157,22 @@ def say_without_maps(reason, size):
 
 
 @contextmanager
-def writing(path):
+def writing(path, then='go on with resume'):
     """Inside, an OSError says which path cannot be written, why, and what to do."""
     try:
         yield
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(path, error, then) from error
 
 
-def cannot_write(path, error):
+def cannot_write(path, error, then='go on with resume'):
     """Return the error of `writing`."""
     reason = error.strerror or str(error)
-    advice = 'make room' if error.errno in (errno.ENOSPC, errno.EDQUOT) else 'make it writable'
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # None: numpy's
+    advice = 'make room' if is_full else 'make it writable'
     return OSError(
         error.errno,
-        f'{path} cannot be written ({reason}); what was there is intact: {advice}, and go on with '
-        'resume',
+        f'{path} cannot be written ({reason}); what was there is intact: {advice}, and {then}',
     )
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import largest_file
 from PIL import Image
 
 from conftest import ROOT
 from facegen.cli import main, parser
 from facegen.cli.train import default_epochs
 from facegen.recipes import Recipe
+from facegen.session import tf
 
 
 def facegen(*arguments, cwd):
@@ -153,6 +155,44 @@ def test_export(run, tmp_path, capsys):
     assert main(['export', str(run), '--out', str(tmp_path / 'model')]) == 2
     assert 'is there already' in capsys.readouterr().err
     assert {file.name for file in tmp_path.iterdir()} == {'model', 'model.onnx'}
+
+
+@pytest.mark.parametrize(
+    ('command', 'name', 'text'),
+    [
+        (['generate', '--count', '50'], 'a.npy', 'a.npy cannot be written ('),
+        (['generate'], 'images.png', 'images.png cannot be written ('),
+        (['export'], 'model', 'File too large'),
+        (['export'], 'page.html', 'File too large'),
+    ],
+)
+def test_a_full_disk(run, tmp_path, capsys, command, name, text):
+    verb, *options = command
+    with largest_file(20_000):
+        assert main([verb, str(run), *options, '--out', str(tmp_path / name)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'python -m facegen {verb}: ')
+    assert text in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        MemoryError('Unable to allocate 9 TB'),
+        tf.errors.ResourceExhaustedError(None, None, 'Unable to allocate 9 TB\nand so on'),
+    ],
+)
+def test_out_of_memory(run, tmp_path, monkeypatch, capsys, error):
+    """Python's, and that of a GPU."""
+
+    def restored(*args):
+        raise error
+
+    monkeypatch.setattr('facegen.sampling.restored', restored)
+    assert main(['generate', str(run), '--out', str(tmp_path / 'a.npy')]) == 1
+    line = 'python -m facegen generate: not enough memory (Unable to allocate 9 TB); ask for less\n'
+    assert capsys.readouterr().err == line
 
 
 def test_train_for_tensorboard(pictures, tmp_path):
@@ -352,6 +392,7 @@ def test_help_explains_every_option():
         (['train', '--dataset', ''], 'neither mnist nor celeba nor a folder'),
         (['train', '--dataset', 'mnist', '--minutes', 'nan'], 'expected more than 0'),
         (['train', '--dataset', 'mnist', '--batch-size', '0'], '0 is too small'),
+        (['train', '--dataset', 'mnist', '--batch-size', '1'], '1 is too small'),
         (['train', '--dataset', 'mnist', '--batch-size', 'x'], "invalid whole number value: 'x'"),
         (['train', '--dataset', 'mnist', '--recipe', 'best'], "invalid choice: 'best'"),
         (['train', '--dataset', 'mnist', '--image-size', '30'], 'expected a multiple of 4'),

@@ -14,7 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Server, answer, make_public_folder, peak_memory, serve, start, unwritable
+from helpers import (
+    Server,
+    answer,
+    largest_file,
+    make_public_folder,
+    peak_memory,
+    serve,
+    start,
+    unwritable,
+)
 from PIL import Image
 
 import helper
@@ -251,15 +260,12 @@ def test_full_disk_keeps_the_part_and_says_what_is_needed(server, tmp_path, monk
 
 def test_disk_that_fills_up_while_downloading(server, tmp_path):
     """A limit on the size of files stands in for the disk."""
-    resource = pytest.importorskip('resource')
     url = server.add('/a', ARCHIVE)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match='what has arrived is kept, so make room'):
-            download(tmp_path, url)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        largest_file(300_000),
+        pytest.raises(OSError, match='what has arrived is kept, so make room'),
+    ):
+        download(tmp_path, url)
     assert_complete(download(tmp_path, url))
     assert server.ranges == [None, 'bytes=300000-']
 

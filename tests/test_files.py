@@ -70,7 +70,11 @@ def test_another_name_for_what_is_not_complete(tmp_path):
 
 @pytest.mark.parametrize(
     ('number', 'advice'),
-    [(errno.ENOSPC, 'make room'), (errno.EDQUOT, 'make room'), (errno.EACCES, 'make it writable')],
+    [
+        (errno.ENOSPC, 'make room, and go on with resume'),
+        (errno.EDQUOT, 'make room'),
+        (errno.EACCES, 'make it writable'),
+    ],
 )
 def test_an_error_of_the_disk_says_what_to_do(number, advice):
     with (
@@ -79,6 +83,25 @@ def test_an_error_of_the_disk_says_what_to_do(number, advice):
     ):
         raise OSError(number, 'why')
     assert error.value.errno == number
+
+
+def test_what_numpy_cannot_write_is_for_want_of_room():
+    with (
+        pytest.raises(
+            OSError, match=r'a cannot be written \(9 requested.*make room, and run again'
+        ),
+        files.writing(Path('a'), 'run again'),
+    ):
+        raise OSError('9 requested and 4 written')
+
+
+def test_a_copy_of_a_memory_map_is_released_too(tmp_path):
+    """Which has the class of one, and its memory is its own."""
+    np.save(tmp_path / 'a.npy', np.arange(9))
+    mapped = np.load(tmp_path / 'a.npy', mmap_mode='r')
+    for array in mapped, mapped.copy():
+        files.release(array)
+        np.testing.assert_array_equal(array, np.arange(9))
 
 
 def test_lines_of_json_outlive_a_cut(tmp_path):

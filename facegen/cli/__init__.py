@@ -58,6 +58,12 @@ def main(arguments=None):
         return 1 if output.reason and not status else status
 
 
+def out_of_memory():
+    """Return the errors that mean it: Python's, and TensorFlow's of a GPU if that is what runs."""
+    tensorflow = sys.modules.get('tensorflow')
+    return (MemoryError, *([tensorflow.errors.ResourceExhaustedError] if tensorflow else []))
+
+
 def status_of(arguments):
     """Return the exit status of a command line."""
     arguments = parser().parse_args(arguments)
@@ -70,8 +76,8 @@ def status_of(arguments):
         go_on = '; --resume goes on' if arguments.verb == 'train' else ''
         print(f'{PROGRAM} {arguments.verb}: interrupted{go_on}', file=sys.stderr)
         return 130
-    except MemoryError as error:
-        text = str(error) or 'there is too little'
+    except out_of_memory() as error:
+        text = str(error).partition('\n')[0] or 'there is too little'
         print(
             f'{PROGRAM} {arguments.verb}: not enough memory ({text}); ask for less', file=sys.stderr
         )

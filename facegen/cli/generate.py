@@ -42,7 +42,7 @@ def add_options(parser):
 
 def run(arguments):
     """Write images of a trained generator, which appear only when they are complete."""
-    from facegen.files import complete
+    from facegen.files import complete, writing
     from facegen.output import FILM_STEPS, FILMS, save_images
 
     out = arguments.out
@@ -57,6 +57,6 @@ def run(arguments):
     with restored(run, arguments.weights) as generator:
         z = latents(arguments.seed, arguments.count, generator.z_dim)
         images = generator(walk(z, FILM_STEPS) if is_film else z)
-    with complete(out.path) as path:
+    with writing(out.path, 'run this again'), complete(out.path) as path:
         words = save_images(path, images, out.kind)
     print(f'{out.path}: {words}, drawn after {step:,} steps of training')
