@@ -5,7 +5,8 @@ names are listed and looked at (which is quicker than for as many files, since t
 and the images of one shard are decoded, in four parts that are joined. The pixels of the whole set would
 need 61 GB for five million images of 64x64: in their place stand zeros in a sparse file, which needs none, and
 500,000 of them are read, in the order of a shuffled epoch. With `--decode`, for which the disk needs to have room,
-all images are decoded instead. Last, `faces` is trained for a few steps, on all images and on the 999. Each step runs in a process of its own and
+all images are decoded instead. Last, TensorFlow opens a session, and
+`faces` is trained for a few steps, on all images and on the 999. Each step runs in a process of its own and
 prints one JSON line. Its memory is the most that it needed (proportional set size, on Linux) above the interpreter
 with `helper` imported; of decoding, that of all its processes together.
 
@@ -45,6 +46,15 @@ def nothing(folder, side, count):
     """Return nothing after a second, in which the memory of the interpreter is seen."""
     time.sleep(1)
     return {}
+
+
+def tensorflow(folder, side, count):
+    """Open a session and run it, which needs what TensorFlow needs in any program."""
+    from facegen import session
+
+    with session.tf.Session(config=session.config('auto')) as sess:
+        sess.run(session.tf.constant(0))
+    return nothing(folder, side, count)
 
 
 def listing(folder, side, count):
@@ -112,6 +122,7 @@ STEPS = {
         cache_of_zeros,
         opening,
         epoch,
+        tensorflow,
         training,
         training_on_few,
     )
