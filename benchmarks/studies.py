@@ -11,8 +11,8 @@ images too (judge.py).
 
 The cases `hour-…` are trained only if they are asked for. They see as many images as one training run sees
 in an hour on two EPYC cores, so that other programs do not change the result: above 28 pixels on those of "What each
-size costs" in RESULTS.md, on a day on which these were slow; at 28 pixels on older ones, which have AVX2 only and
-so train in float32. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
+size costs" in RESULTS.md, on a day on which these were slow; at 28 pixels in 1.3 hours on older ones, which have AVX2
+only and so train in float32. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
 other faces, which the folder of the data has to hold (`more_faces` in trainings.py says where and how);
 where it does, the images of every training run on faces are compared with the rest of these, too. `batch-128` is also
 the cross-entropy beside `least-squares`, and `augmentation-none-999` has no dropout.
@@ -28,7 +28,7 @@ from facegen.recipes import AUGMENTATIONS, recipe_named  # isort: skip
 SEEDS = 3
 SHOWN = 64_000  # images that a run of a study sees: a whole number of batches of each size
 SHOWN_IN_AN_HOUR = {  # images, by recipe and size
-    ('faces', 28): 368_640,  # 102.4 a second
+    ('faces', 28): 368_640,  # at 79 a second
     ('faces', 64): 401_408,  # 111.5
     ('faces', 128): 255_616,  # 71
     ('dcgan', 64): 147_240,  # 40.9
