@@ -110,7 +110,7 @@ def scores_of(arguments):
     if name != 'folder' and not is_run and source.is_dir():  # these were for the generated images
         arguments.background = BACKGROUND
         vars(arguments).pop('white_level', None)
-    dataset = open_dataset(arguments, width, height)
+    dataset = open_dataset(arguments, name, width, height)
     real = dataset.pixels
     if dataset.crop:  # scores of other crops are others
         about['crop'] = dataset.crop

@@ -150,11 +150,10 @@ def kind_of(dataset):
     )
 
 
-def open_dataset(arguments, width, height, *, seed=0):
-    """Return the `Dataset` of `--dataset`, whose files are fetched where they are missing."""
+def open_dataset(arguments, name, width, height, *, seed=0):
+    """Return the `Dataset` of `--dataset`, of which `name` is the kind; missing files are fetched."""
     from facegen.data.dataset import Dataset
 
-    name = kind_of(arguments.dataset)
     files = arguments.dataset
     if files in PUBLISHED:
         if Path(files).exists():

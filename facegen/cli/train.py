@@ -165,7 +165,7 @@ def run(arguments):
     from facegen import distribution, notebook, session
     from facegen.evaluation import QuickEvaluation
 
-    dataset = open_dataset(arguments, recipe.image_size, recipe.image_size, seed=arguments.seed)
+    dataset = open_dataset(arguments, name, *[recipe.image_size] * 2, seed=arguments.seed)
     recipe = fitting(recipe, dataset.shape[0], is_given='batch_size' in changes)
     print(f'{dataset.shape[0]:,} images; training on {session.device()}')
     limited = 'max_steps' in options or 'minutes' in options
