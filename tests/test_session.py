@@ -1,6 +1,7 @@
 """Start-up, device and configuration; each start in a process of its own."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -91,6 +92,23 @@ def test_tensorflow_imported_before_this_project(used):
     output, errors = run(code, **quiet)
     assert output == '(2, 4)\n', errors
     assert 'deprecated' not in errors
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ('x86_64', 'AMD64'), reason='TensorFlow has oneDNN for these CPUs'
+)
+@pytest.mark.parametrize(
+    ('chosen', 'enabled'), [({}, True), ({'TF_ENABLE_ONEDNN_OPTS': '0'}, False)]
+)
+def test_onednn_is_used_unless_the_user_turned_it_off(chosen, enabled, monkeypatch):
+    """By default, TensorFlow leaves it off on CPUs before AVX512-VNNI."""
+    monkeypatch.delenv('TF_ENABLE_ONEDNN_OPTS', raising=False)  # of this process
+    code = (
+        'from facegen import session\n'
+        'from tensorflow.python.framework import test_util\n'
+        'print(test_util.IsMklEnabled())\n'
+    )
+    assert run(code, **chosen)[0] == f'{enabled}\n'
 
 
 def test_bfloat16_only_where_the_cpu_has_it(monkeypatch):
