@@ -617,12 +617,34 @@ def test_a_wrong_network_for_28_pixels_or_any_size_gets_the_error_of_28(
         check(student(function, old, new), function)
 
 
-@pytest.mark.parametrize('function', FUNCTIONS)
-def test_a_check_of_networks_of_full_size_is_fast(function, capsys):
-    module = student(function, source=REFERENCE + DCGAN)
+def cpu_seconds(work, *arguments):
     start = time.process_time()  # other processes stretch the wall-clock time
-    check(module, function)
-    assert time.process_time() - start < 5
+    work(*arguments)
+    return time.process_time() - start
+
+
+def pass_through_both_networks(module):
+    """Build the networks and run them once, forwards and backwards."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = module.generator(tf.zeros([4, 100]), 3)
+        logits = module.discriminator(images)[1]
+        slopes = tf.gradients(logits, tf.trainable_variables())
+        sess.run(tf.global_variables_initializer())
+        sess.run(slopes)
+
+
+@pytest.fixture(scope='module')
+def pass_seconds():
+    module = student('model_loss', source=REFERENCE + DCGAN)
+    pass_through_both_networks(module)  # the first one of a process takes longer
+    return cpu_seconds(pass_through_both_networks, module)
+
+
+@pytest.mark.parametrize('function', FUNCTIONS)
+def test_a_check_of_networks_of_full_size_is_fast(function, pass_seconds, capsys):
+    """As fast as six passes, which take some seconds, on a machine of any speed."""
+    module = student(function, source=REFERENCE + DCGAN)
+    assert cpu_seconds(check, module, function) < 6 * pass_seconds
     assert capsys.readouterr().out == 'Tests Passed\n'
 
 

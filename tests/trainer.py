@@ -90,7 +90,7 @@ def graph_of(notebook, recipe, data_shape):
     original, notebook.Training = notebook.Training, Builder
     try:
         notebook.train(
-            1, 1, recipe.z_dim, recipe.learning_rate, recipe.beta1, iter, data_shape,
+            1, 2, recipe.z_dim, recipe.learning_rate, recipe.beta1, iter, data_shape,
             {1: 'L', 3: 'RGB'}[data_shape[-1]], recipe=recipe,
         )  # fmt: skip
     except BuiltError as built:
