@@ -9,10 +9,10 @@ images too (judge.py).
     python benchmarks/studies.py --cases hour-faces-64 hour-dcgan-64 --jobs 2 --judge-python PYTHON
     python benchmarks/studies.py --table
 
-The cases `hour-…` are trained only if they are asked for. They see as many images as one training run sees
-in an hour on two EPYC cores, so that other programs do not change the result: above 28 pixels on those of "What each
-size costs" in RESULTS.md, on a day on which these were slow; at 28 pixels in 1.3 hours on older ones, which have AVX2
-only and so train in float32. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
+The cases `hour-…` are trained only if they are asked for. They see about as many images as one training run sees
+in an hour on two EPYC cores, so that other programs do not change the result: on the cores of "What each
+size costs" in RESULTS.md, on a day on which these were slow, or, for `hour-999-faces-…` and `hour-more-faces-…`, on older ones, which
+have AVX2 only and so train in float32. With `--runs FOLDER`, their runs are kept. Those named `more` train on 16,000
 other faces, which the folder of the data has to hold (`more_faces` in trainings.py says where and how);
 where it does, the images of every training run on faces are compared with the rest of these, too. `batch-128` is also
 the cross-entropy beside `least-squares`, and `augmentation-none-999` has no dropout.
@@ -28,11 +28,11 @@ from facegen.recipes import AUGMENTATIONS, recipe_named  # isort: skip
 SEEDS = 3
 SHOWN = 64_000  # images that a run of a study sees: a whole number of batches of each size
 SHOWN_IN_AN_HOUR = {  # images, by recipe and size
-    ('faces', 28): 368_640,  # at 79 a second
-    ('faces', 64): 401_408,  # 111.5
+    ('faces', 64): 401_408,  # at 111.5 a second
     ('faces', 128): 255_616,  # 71
     ('dcgan', 64): 147_240,  # 40.9
 }
+SHOWN_BESIDE_MORE = {28: 368_640, 64: 140_800}  # images, by size, on cores with AVX2 only
 COUNTS = 100, 300, 999  # images that augmentations are tried with
 
 
@@ -45,10 +45,10 @@ def study(recipe, image_size=28, images=None, **changes):
     )  # fmt: skip
 
 
-def hour(recipe, image_size, dataset='celeba'):
+def hour(recipe, image_size, shown, dataset='celeba'):
     """Return a case that is shown as many images as in an hour."""
     batch_size = recipe_named(recipe, image_size).batch_size
-    limits = (('max_steps', SHOWN_IN_AN_HOUR[recipe, image_size] // batch_size),)
+    limits = (('max_steps', shown // batch_size),)
     show_every = 6400 // batch_size if image_size > 32 else 500
     return study(recipe, image_size)._replace(dataset=dataset, limits=limits, show_every=show_every)
 
@@ -72,8 +72,15 @@ CASES = {
     **{f'dropout-{share}': study('faces', dropout=share) for share in (0.25, 0.5)},
 }
 HOURS = {
-    **{f'hour-{recipe}-{size}': hour(recipe, size) for recipe, size in SHOWN_IN_AN_HOUR},
-    **{f'hour-more-faces-{size}': hour('faces', size, 'folder') for size in (28, 64)},
+    **{
+        f'hour-{recipe}-{size}': hour(recipe, size, n)
+        for (recipe, size), n in SHOWN_IN_AN_HOUR.items()
+    },
+    **{f'hour-999-faces-{size}': hour('faces', size, n) for size, n in SHOWN_BESIDE_MORE.items()},
+    **{
+        f'hour-more-faces-{size}': hour('faces', size, n, 'folder')
+        for size, n in SHOWN_BESIDE_MORE.items()
+    },
 }
 COLUMNS = {  # heading: (where the score is, its name, factor, digits after the point)
     'Fréchet distance': (('scores',), 'frechet_distance', 1, 2),
