@@ -28,6 +28,7 @@ if not (LESSON / 'face_generation.ipynb').is_file():
 LARGE_MAP, ROWS_AT_ONCE = 512 << 20, 64  # bytes, rows
 LOCK = '.lock'  # the name of a folder's lock
 SOFT_LOCK = '.lock.process'  # likewise, where the file system has no locks
+WITHOUT_OWNER = 5  # seconds to wait for one that names no process: filelock removes it after 2
 said_without_locks = set()  # folders
 PARTIAL = '.partial'  # ends the names of what is not complete yet
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -222,7 +223,7 @@ def acquired(folder, *, part='', blocking=False):
         if error.errno not in UNSUPPORTED:
             raise
         say_without_locks(folder, error.strerror)
-    return acquired_at_once(SoftFileLock(folder / f'{part}{SOFT_LOCK}'), blocking)
+    return acquired_file(SoftFileLock(folder / f'{part}{SOFT_LOCK}'), blocking)
 
 
 def lock_files(folder):
@@ -235,6 +236,33 @@ def acquired_at_once(lock, blocking):
     with suppress(Timeout):
         lock.acquire(blocking=blocking)
     return lock if lock.is_locked else None
+
+
+def acquired_file(lock, blocking):
+    """Return likewise a lock that a file stands for, also where a killed process has left it without a number."""
+    while True:
+        end_first_line(lock.lock_file)
+        with suppress(Timeout):
+            lock.acquire(timeout=WITHOUT_OWNER if blocking or lock.pid is None else 0)
+        if lock.is_locked:
+            return lock
+        if not blocking:
+            return None
+
+
+def end_first_line(file):
+    """Append a line's end to a file that is empty; there may be none.
+
+    A process that is killed between making a lock's file and writing its number there leaves it empty, and
+    filelock (since 4.2.6) takes an empty file for another's forever. A process that is not killed writes over it.
+    """
+    with suppress(OSError):
+        opened = os.open(file, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.fstat(opened).st_size == 0:
+                os.write(opened, b'\n')
+        finally:
+            os.close(opened)
 
 
 def require_flock(file):

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import mmap
+import os
 import shutil
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import SoftFileLock
 from helpers import start
 
 from facegen import files, machine
@@ -184,7 +186,7 @@ def test_one_process_at_a_time_without_locks(tmp_path, number):
     """As on some network drives; what a killed process leaves there keeps nobody out."""
     script = WITHOUT_LOCKS.format(number=number) + COUNT
     with start(script.replace('time.sleep(0.005)', 'time.sleep(60)'), tmp_path) as process:
-        while not list(tmp_path.glob('.lock*')):
+        while not (tmp_path / files.SOFT_LOCK).exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.005)
         process.kill()
@@ -197,13 +199,44 @@ def test_one_process_at_a_time_without_locks(tmp_path, number):
         assert not errors
 
 
+def without_locks(file, operation):
+    raise OSError(errno.ENOLCK, 'no locks here')
+
+
+@pytest.mark.parametrize('left', ['', '\n', '12'])
+@pytest.mark.parametrize('blocking', [False, True])
+def test_killed_before_it_wrote_its_number(tmp_path, monkeypatch, left, blocking):
+    monkeypatch.setattr(fcntl, 'flock', without_locks)
+    (tmp_path / files.SOFT_LOCK).write_text(left)
+    lock = files.acquired(tmp_path, blocking=blocking)
+    assert lock.pid == os.getpid()
+    assert files.acquired(tmp_path) is None
+    lock.release()
+    assert not (tmp_path / files.SOFT_LOCK).exists()
+
+
+def test_a_number_written_around_a_lines_end_is_read(tmp_path):
+    """Whichever of two processes is first: one that makes a lock's file, one that finds it empty."""
+    file = tmp_path / 'lock'
+    lock = SoftFileLock(file)
+    files.end_first_line(file)
+    assert not file.exists()
+    for written_before in [True, False]:
+        with lock:
+            record = file.read_bytes()
+            if not written_before:
+                file.write_bytes(b'')
+            files.end_first_line(file)
+            with file.open('rb+') as opened:
+                opened.write(record)
+            assert file.read_bytes() == record
+            assert lock.pid == os.getpid()
+
+
 def test_run_folder_without_locks(tmp_path, monkeypatch, capsys):
     from facegen.run import RunFolder
 
-    def flock(file, operation):
-        raise OSError(errno.ENOLCK, 'no locks here')
-
-    monkeypatch.setattr(fcntl, 'flock', flock)
+    monkeypatch.setattr(fcntl, 'flock', without_locks)
     with RunFolder.open(tmp_path / 'run', {'seed': 1}) as run:
         assert run.path == tmp_path / 'run'
         assert 'run: no locks on this file system (no locks here)' in capsys.readouterr().out
