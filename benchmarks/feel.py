@@ -6,12 +6,13 @@ Jupyter, `--repeats` times. Prints one JSON line each, with median and spread:
     import     seconds of `import helper` in a fresh interpreter
     images   seconds from the start of a kernel that runs the notebook's cells to its first digits,
                its first faces, the first grid of the digits' training, drawn before the first step,
-               and the next one, drawn after 500 steps; both where an earlier run has decoded the
-               samples and where none has
+               and the next one, drawn after 500 steps or `--grid-every`; both where an earlier run
+               has decoded the samples and where none has
     previews   milliseconds that a preview adds to a step, beside those of its checkpoint and of its
                evaluation, in the recipes `digits` and `faces`
 
-    python benchmarks/feel.py [--measures import images previews] [--repeats 3] [--data-dir data]
+    python benchmarks/feel.py [--measures import images previews] [--repeats 3] [--grid-every 500]
+        [--data-dir data]
 
 How long the whole notebook takes, and its memory, is measured by whole_notebook.py.
 """
@@ -42,7 +43,7 @@ FIRST = {  # of which cell the first image counts
     'mnist-run': 'first grid of the training',
 }
 TRAINED = 'first grid of trained networks'
-EPOCHS = 4  # of that training, 624 steps: its first two grids belong to the steps 0 and 500
+STEPS_PER_EPOCH = 156  # of that training run
 IMPORT = 'import time; t = time.perf_counter(); import helper; print(time.perf_counter() - t)'
 WARM_UP, EVERY = 20, 5  # steps: that are not timed; from one preview to the next
 
@@ -66,11 +67,12 @@ def pictures_of(client, source):
         pass
 
 
-def seconds_to_pictures(data_dir):
-    """Run the notebook up to its first training; return {picture: seconds from kernel start}."""
+def seconds_to_pictures(data_dir, grid_every):
+    """Run the notebook up to its second grid or longer; return {picture: seconds from kernel start}."""
     seconds, started = {}, time.time()
     with tempfile.TemporaryDirectory() as folder, run_kernel(cwd=ROOT) as client:
-        changes = {'data_dir': str(data_dir), 'runs_dir': folder, 'mnist_epochs': EPOCHS}
+        changes = {'data_dir': str(data_dir), 'runs_dir': folder, 'show_every': grid_every}
+        changes['mnist_epochs'] = grid_every // STEPS_PER_EPOCH + 1
         for identifier, source in code_cells(changes):
             for _ in pictures_of(client, source):
                 seconds.setdefault(identifier, time.time() - started)
@@ -90,11 +92,11 @@ def code_cells(changes):
             yield 'changes', '\n'.join(f'{name} = {value!r}' for name, value in changes.items())
 
 
-def first_and_later_pictures(data_dir):
+def first_and_later_pictures(data_dir, grid_every):
     """Return {(run, name): seconds} of a run without decoded samples, and of one with them."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(Path(data_dir, 'celeba_sample'), Path(folder, 'celeba_sample'))
-        runs = {run: seconds_to_pictures(folder) for run in ('first', 'later')}
+        runs = {run: seconds_to_pictures(folder, grid_every) for run in ('first', 'later')}
     return {(run, name): value for run, seconds in runs.items() for name, value in seconds.items()}
 
 
@@ -171,6 +173,7 @@ def main():
     known = ['import', 'images', 'previews']
     parser.add_argument('--measures', nargs='+', choices=known, default=known)
     parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--grid-every', type=int, default=500, help='steps')
     parser.add_argument('--previews', type=int, default=20, help='in a training run')
     parser.add_argument('--data-dir', type=Path, default=ROOT / 'data')
     options = parser.parse_args()
@@ -182,7 +185,7 @@ def main():
         with redirect_stdout(sys.stderr):
             helper.download_extract('celeba', data_dir, data='sample')
     if 'images' in options.measures:
-        runs = [first_and_later_pictures(data_dir) for _ in repeats]
+        runs = [first_and_later_pictures(data_dir, options.grid_every) for _ in repeats]
         report(runs, 1, 'seconds', ('run', 'measure'))
     if 'previews' in options.measures:
         for name in 'mnist', 'celeba':

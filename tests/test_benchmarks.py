@@ -81,7 +81,7 @@ def test_feel_of_an_import():
 def test_feel_of_pictures_and_previews(sample_data):
     lines = lines_of(
         'feel', '--measures', 'images', 'previews', '--repeats', 1, '--previews', 2,
-        '--data-dir', sample_data,
+        '--grid-every', 50, '--data-dir', sample_data,
     )  # fmt: skip
     seconds = {(line['run'], line['measure']): line['seconds'] for line in lines if 'run' in line}
     for run in 'first', 'later':
