@@ -218,7 +218,7 @@ def acquired(folder, *, part='', blocking=False):
     file = folder / f'{part}{LOCK}'
     try:
         require_flock(file)
-        return acquired_at_once(FileLock(file), blocking)
+        return acquired_within(FileLock(file), -1 if blocking else 0)
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
@@ -231,10 +231,10 @@ def lock_files(folder):
     return folder / f'*{SOFT_LOCK}' if folder in said_without_locks else None
 
 
-def acquired_at_once(lock, blocking):
-    """Return the lock, acquired; None where another process has it, unless `blocking` waits for that."""
+def acquired_within(lock, seconds):
+    """Return the lock, acquired; None where another process has it for so long. -1 waits forever."""
     with suppress(Timeout):
-        lock.acquire(blocking=blocking)
+        lock.acquire(timeout=seconds)
     return lock if lock.is_locked else None
 
 
@@ -242,12 +242,9 @@ def acquired_file(lock, blocking):
     """Return likewise a lock that a file stands for, also where a killed process has left it without a number."""
     while True:
         end_first_line(lock.lock_file)
-        with suppress(Timeout):
-            lock.acquire(timeout=WITHOUT_OWNER if blocking or lock.pid is None else 0)
-        if lock.is_locked:
-            return lock
-        if not blocking:
-            return None
+        acquired = acquired_within(lock, WITHOUT_OWNER if blocking or lock.pid is None else 0)
+        if acquired or not blocking:
+            return acquired
 
 
 def end_first_line(file):

@@ -231,6 +231,10 @@ def test_a_number_written_around_a_lines_end_is_read(tmp_path):
                 opened.write(record)
             assert file.read_bytes() == record
             assert lock.pid == os.getpid()
+    with lock:
+        file.write_bytes(file.read_bytes() + b'\n')  # written between the look and the line's end
+        assert lock.pid == os.getpid()
+        assert files.acquired_within(SoftFileLock(file), 0) is None
 
 
 def test_run_folder_without_locks(tmp_path, monkeypatch, capsys):
